@@ -1,0 +1,8 @@
+"""``python -m aiowsgi``: the command line, where no script is installed."""
+
+import sys
+
+from aiowsgi.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

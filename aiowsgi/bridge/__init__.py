@@ -1,0 +1,24 @@
+"""The thread boundary: whatever passes between the event loop and a worker thread passes here.
+
+======================  ============================  ==========================  ==============
+what                    written by                    read by                     by means of
+======================  ============================  ==========================  ==============
+``Exchange`` (request,  the loop, before the pool     the worker                  the pool's
+peer, body)             has it                                                    queue
+``Service.draining``    the loop, once, to True       workers, for each head      an attribute
+response bytes          the worker                    the kernel; what it did     ``Outlet``,
+                                                      not take: the loop          its lock
+end of a response       who sends the last byte       the loop                    ``Outlet``
+request body            the loop                      the worker                  ``StreamedBody``,
+                                                                                  its lock
+disconnect              the loop                      the worker, and threads of  ``Disconnected``
+                                                      the application's
+attention wanted        the worker                    the loop                    ``Wakeups``
+access log records      workers and the loop          the writer's thread         ``LogWriter``
+======================  ============================  ==========================  ==============
+
+Nowhere else in the project do ``threading`` and ``call_soon_threadsafe`` appear, but in
+``pool.py``, which owns the worker threads; a test holds this. Locks are held for a few
+instructions or one system call that cannot wait, never while another lock is taken, and never
+while the application's code runs.
+"""

@@ -1,0 +1,124 @@
+"""The two ways for bytes to leave: a socket that any thread may send on, or a transport.
+
+A `SocketPort` owns a duplicate of the connection's descriptor. The transport closes its own when it
+likes; the duplicate is closed by its `Outlet` under the lock that guards every send, so that a
+worker can never send on a number that the kernel has given to another connection meanwhile.
+
+A `TransportPort` wraps a transport that transforms what it is given (TLS). It may be used on the
+event loop's thread only.
+
+Both raise `BlockingIOError` when nothing more is taken now, and any other `OSError` when the
+connection is broken. Neither waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from aiowsgi.file_wrapper import FileRange
+
+__all__ = ["Buffer", "Port", "SocketPort", "TransportPort"]
+
+Buffer = bytes | memoryview
+
+# The descriptor may be one that an embedding program's sockets share settings with, so waiting and
+# SIGPIPE are refused per call.
+FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+MORE: Final = getattr(socket, "MSG_MORE", 0)
+
+READ_SIZE: Final = 128 * 1024
+"""Bytes of a file read at once where the kernel cannot send it by itself."""
+
+
+class Port(Protocol):
+    """Where an `Outlet` puts bytes; see the module's docstring for errors and threads."""
+
+    any_thread: bool
+    """A worker thread may call the methods, not only the event loop's thread."""
+
+    def send(self, buffers: Sequence[Buffer], *, more: bool = False) -> int:
+        """Take bytes from the front of ``buffers``; return how many. ``more`` will follow."""
+
+    def send_file(self, part: FileRange) -> int:
+        """Take bytes from the front of ``part``; return how many, 0 where the file ended early."""
+
+    def close(self) -> None:
+        """Give back what the port owns."""
+
+
+class SocketPort:
+    """Sends straight to the kernel, from any thread."""
+
+    __slots__ = ("_socket",)
+
+    any_thread = True
+
+    def __init__(self, transport_socket: socket.socket) -> None:
+        """Duplicate the descriptor of ``transport_socket``, which stays its owner's."""
+        descriptor = os.dup(transport_socket.fileno())
+        try:
+            # With all four arguments no system call is made to find out what it is.
+            self._socket = socket.socket(
+                transport_socket.family, transport_socket.type, transport_socket.proto, descriptor
+            )
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def fileno(self) -> int:
+        """The duplicate's descriptor, to wait on."""
+        return self._socket.fileno()
+
+    def send(self, buffers: Sequence[Buffer], *, more: bool = False) -> int:
+        """Send with one system call; see `Port`."""
+        flags = FLAGS | MORE if more else FLAGS
+        if len(buffers) == 1:
+            return self._socket.send(buffers[0], flags)
+        return self._socket.sendmsg(buffers, (), flags)
+
+    def send_file(self, part: FileRange) -> int:
+        """Let the kernel copy from the page cache; see `Port`."""
+        return os.sendfile(self._socket.fileno(), part.descriptor, part.offset, part.size)
+
+    def close(self) -> None:
+        """Close the duplicate; the connection itself is the transport's to close."""
+        self._socket.close()
+
+
+class TransportPort:
+    """Sends through a transport, on the loop, for as long as that is not congested."""
+
+    __slots__ = ("_transport", "paused")
+
+    any_thread = False
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+        # Set by the connection from pause_writing() and resume_writing().
+        self.paused = False
+
+    def send(self, buffers: Sequence[Buffer], *, more: bool = False) -> int:  # noqa: ARG002
+        """Hand everything to the transport's buffer; see `Port`."""
+        self._check()
+        self._transport.writelines(buffers)
+        return sum(map(len, buffers))
+
+    def send_file(self, part: FileRange) -> int:
+        """Read some of the file and hand it to the transport; see `Port`."""
+        self._check()
+        data = os.pread(part.descriptor, min(part.size, READ_SIZE), part.offset)
+        self._transport.write(data)
+        return len(data)
+
+    def _check(self) -> None:
+        if self.paused:
+            raise BlockingIOError
+        if self._transport.is_closing():
+            raise ConnectionResetError
+
+    def close(self) -> None:
+        """Own nothing, close nothing."""

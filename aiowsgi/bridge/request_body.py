@@ -1,0 +1,158 @@
+"""``wsgi.input``: a request's body, fed by the loop and read by the application's thread.
+
+Three kinds of file object, all with the methods that PEP 3333 names and more, all of the standard
+library, so that their behaviour at boundaries is that of every other file:
+
+* a body that is complete when the application starts is a ``BytesIO``;
+* one that was spooled to disk (``--request-buffering on``) is a temporary file;
+* one that still comes is a ``BufferedReader`` over a `StreamedBody`.
+
+A `StreamedBody` ends with the body (``wsgi.input_terminated``), or raises `RequestBodyError` or
+`ClientDisconnected`, again at every call: what was cut short never looks like the end.
+
+Backpressure is two callables: the loop asks ``feed`` whether to stop reading from the socket, and
+is called back by the reader when it should go on.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable
+from threading import Condition, Lock
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["HIGH_WATER", "StreamedBody", "open_stream"]
+
+HIGH_WATER: Final = 256 * 1024
+"""Bytes waiting for the application above which the socket is no longer read. A guess: what a
+fast link delivers within the time in which a thread is woken."""
+
+LOW_WATER: Final = HIGH_WATER // 2
+"""Bytes waiting below which the socket is read again."""
+
+BUFFER_SIZE: Final = 64 * 1024
+"""Size of the buffer from which short reads and lines are served."""
+
+
+class StreamedBody(io.RawIOBase):
+    """The reading end of a body that is still coming. The loop calls the methods that feed it."""
+
+    def __init__(self, resume: Callable[[], object]) -> None:
+        """``resume`` is called, from the reading thread, when `feed` has asked for a pause and
+        there is room again."""
+        self._lock = Lock()
+        self._arrived = Condition(self._lock)
+        self._blocks: deque[bytes | memoryview] = deque()
+        # Bytes in the blocks.
+        self._size = 0
+        # No more will come; `_error` says whether that is the body's end.
+        self._ended = False
+        self._error: OSError | None = None
+        # `feed` has asked the loop to pause.
+        self._paused = False
+        # Called once by the reading thread, before it first waits (100-continue); None afterwards.
+        self.wanted: Callable[[], object] | None = None
+        self._resume = resume
+
+    # The loop's side
+
+    def feed(self, data: bytes) -> bool:
+        """Add ``data``; returns whether the loop should stop reading from the socket."""
+        with self._lock:
+            self._blocks.append(data)
+            self._size += len(data)
+            self._paused = self._size > HIGH_WATER
+            self._arrived.notify()
+            return self._paused
+
+    def end(self, error: OSError | None = None) -> None:
+        """There is no more: the body is whole, or ``error`` says why it never will be."""
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                self._error = error
+                self._arrived.notify()
+
+    @property
+    def whole(self) -> bool:
+        """All of the body has come."""
+        with self._lock:
+            return self._ended and self._error is None
+
+    @property
+    def hungry(self) -> bool:
+        """The application could take more: it is the client that is waited for."""
+        with self._lock:
+            return not self._ended and not self._paused
+
+    # The application's side
+
+    def readable(self) -> bool:
+        """Whether it can be read, which it can; for the ``io`` module."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read at least one byte into ``buffer``, unless that is the end; waits for the client."""
+        view = memoryview(buffer).cast("B")
+        with self._lock:
+            self._wait()
+            if not self._blocks:
+                return 0
+            block = self._blocks[0]
+            count = min(len(block), len(view))
+            view[:count] = block[:count]
+            if count == len(block):
+                self._blocks.popleft()
+            else:
+                self._blocks[0] = memoryview(block)[count:]
+            resume = self._take(count)
+        if resume:
+            self._resume()
+        return count
+
+    def readall(self) -> bytes:
+        """Read to the end."""
+        parts: list[bytes | memoryview] = []
+        while True:
+            with self._lock:
+                self._wait()
+                parts.extend(self._blocks)
+                self._blocks.clear()
+                size = self._size
+                resume = self._take(size)
+            if resume:
+                self._resume()
+            if not size:
+                return b"".join(parts)
+
+    def _wait(self) -> None:
+        """Wait, under the lock, for bytes or the end; raises the error that ended the body."""
+        if self.wanted is not None and not self._blocks and not self._ended:
+            wanted, self.wanted = self.wanted, None
+            self._lock.release()
+            try:
+                wanted()
+            finally:
+                self._lock.acquire()
+        while not self._blocks and not self._ended:
+            self._arrived.wait()
+        if self._error is not None:
+            # An error goes before what came ahead of it: a whole body cannot be had any more.
+            raise self._error
+
+    def _take(self, count: int) -> bool:
+        """Note that ``count`` bytes were read; returns whether to call `_resume`."""
+        self._size -= count
+        if self._paused and self._size <= LOW_WATER:
+            self._paused = False
+            return True
+        return False
+
+
+def open_stream(body: StreamedBody) -> io.BufferedReader:
+    """``wsgi.input`` for a body that is still coming."""
+    return io.BufferedReader(body, BUFFER_SIZE)

@@ -1,0 +1,520 @@
+"""One client's connection: the transport on one side, the reader and the exchanges on the other.
+
+It decides what comes next and leaves the work to others: parsing to ``http1``, sending to its
+`Outlet`, the application to the pool, time limits to the `Patrol`. Its states, what may happen in
+each, and what it then does::
+
+    state      data                    end of input             time is up            response sent
+    ---------  ----------------------  -----------------------  --------------------  --------------
+    IDLE       parse                   close                    close                 -
+    HEAD       parse                   close                    408                   -
+    BODY       collect                 close                    408                   -
+    SERVING    feed the body, or hold  tell the application     503; or end the body  IDLE, or
+               the next request                                 with 408; or abort    LINGERING
+    LINGERING  drop                    close                    abort                 -
+    CLOSED     -                       -                        -                     -
+
+The laws:
+
+* One request at a time. Bytes of a later one stay unparsed until the exchange before is done;
+  beyond `PIPELINE` bytes the socket is not read.
+* The worker that sends a response does not tell the loop unless it was asked to (`Outlet.in_use`)
+  or the connection must close. So SERVING may mean that the exchange is long done: every event
+  in this state asks first.
+* Nothing raises into the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import socket
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
+from enum import IntEnum
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final, cast
+
+from aiowsgi.bridge.exchange import CONTINUE, Body, Exchange
+from aiowsgi.bridge.outlet import Drained, Outlet
+from aiowsgi.bridge.ports import SocketPort, TransportPort
+from aiowsgi.bridge.request_body import StreamedBody, open_stream
+from aiowsgi.environ import Peer
+from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
+from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Request
+from aiowsgi.http1.reader import RequestReader
+from aiowsgi.http1.response import Fields, ResponseContext, error_response
+from aiowsgi.intake import Intake
+
+if TYPE_CHECKING:
+    from aiowsgi.hub import Hub
+
+__all__ = ["Connection", "State"]
+
+logger = logging.getLogger("aiowsgi.server")
+
+PIPELINE: Final = 64 * 1024
+"""Bytes of later requests that are held while one is served. As much as one header section."""
+
+DRAIN_IDLE: Final = 1.0
+"""Seconds without a request after which a kept connection is closed when the server stops. A busy
+client's next request is on its way already; it is answered, with ``Connection: close``."""
+
+RETRY_AFTER: Final = (("Retry-After", "1"),)
+"""Sent with 503: the queue is expected to be shorter in a second. A guess."""
+
+
+class State(IntEnum):
+    """Where a connection stands; see the table in the module's docstring."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    SERVING = 3
+    LINGERING = 4
+    CLOSED = 5
+
+
+class Connection(asyncio.Protocol):
+    """See the module's docstring. The methods stand in the order of a connection's life."""
+
+    __slots__ = (
+        "_client_closes",
+        "_collecting",
+        "_eof",
+        "_hub",
+        "_outlet",
+        "_peer",
+        "_port",
+        "_reader",
+        "_reading",
+        "_received_at",
+        "_since",
+        "_streamed",
+        "_transport",
+        "_writing",
+        "state",
+        "watched_at",
+    )
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.state = State.IDLE
+        # The patrol's own; see `Watched`.
+        self.watched_at = 0
+        self._reader = RequestReader(hub.parse_head, hub.limits)
+        # Set by connection_made, for the rest of the connection's life.
+        self._transport: asyncio.Transport
+        self._port: SocketPort | TransportPort
+        self._outlet: Outlet
+        self._peer: Peer
+        # The client sends no more.
+        self._eof = False
+        # The client expects that the response in the making is the last one.
+        self._client_closes = False
+        # The transport is being read.
+        self._reading = True
+        # The loop waits for the descriptor to become writable.
+        self._writing = False
+        # When the wait began that the state's time limit is for, monotonic seconds.
+        self._since = 0.0
+        # When the first byte of the present request came.
+        self._received_at = 0.0
+        # In BODY: the request, and what has come of its body.
+        self._collecting: tuple[Request, Intake] | None = None
+        # In SERVING: the body that still comes; None where it is complete.
+        self._streamed: StreamedBody | None = None
+
+    # Beginning
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the transport."""
+        hub = self._hub
+        self._transport = transport = cast("asyncio.Transport", transport)
+        sock: socket.socket = transport.get_extra_info("socket")
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            # Nagle's algorithm would hold the second of two small writes back until the client's
+            # delayed acknowledgement of the first.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if transport.get_extra_info("ssl_object") is None:
+            self._port = SocketPort(sock)
+        else:
+            self._port = TransportPort(transport)
+        self._outlet = Outlet(self._port, self._wake, hub.backlog)
+        self._peer = _peer(transport)
+        self._since = monotonic()
+        hub.connections.add(self)
+        hub.patrol.watch(self)
+
+    # Receiving
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        if self.state is State.SERVING and not self._outlet.in_use():
+            self._end_exchange()
+        self._ON_DATA[self.state](self, data)
+
+    def _parse(self, data: bytes) -> None:
+        self._reader.feed(data)
+        self._read_request()
+
+    def _collect(self, data: bytes) -> None:
+        self._reader.feed(data)
+        self._collect_body()
+
+    def _hold(self, data: bytes) -> None:
+        self._reader.feed(data)
+        if self._streamed is not None:
+            self._pump_body(self._streamed)
+        elif self._reader.buffered > PIPELINE:
+            self._read_on(reading=False)
+
+    def _drop(self, data: bytes) -> None:
+        """Nobody wants it any more."""
+
+    _ON_DATA = (_parse, _parse, _collect, _hold, _drop, _drop)
+
+    def _read_request(self) -> None:
+        """Parse the next request, if it is complete, and go on with it."""
+        try:
+            request = self._reader.next_request()
+        except RequestError as error:
+            self._refuse(error, None)
+            return
+        if self.state is State.IDLE and (request is not None or self._reader.started):
+            self.state = State.HEAD
+            self._received_at = self._since = monotonic()
+        if request is not None:
+            self._begin_body(request)
+
+    def eof_received(self) -> bool:
+        """Called by the transport; True keeps it open for the response."""
+        self._eof = True
+        if self.state is State.SERVING and not self._outlet.in_use():
+            self._end_exchange()
+        if self.state is not State.SERVING:
+            return False
+        owner = self._outlet.owner
+        if isinstance(owner, Exchange):
+            owner.client_closed()
+        if self._streamed is not None:
+            self._streamed.end(ClientDisconnected("the client closed before its body was whole"))
+        # A TLS connection cannot be closed by halves.
+        return isinstance(self._port, SocketPort)
+
+    def _read_on(self, *, reading: bool) -> None:
+        """Read from the socket, or let the client wait."""
+        if reading is not self._reading and not self._eof and not self._transport.is_closing():
+            self._reading = reading
+            if reading:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    # Request bodies
+
+    def _begin_body(self, request: Request) -> None:
+        mode = self._hub.request_buffering
+        if request.content_length == 0:
+            self._reader.next_body()
+            self._submit(request, Body(io.BytesIO(), 0))
+        elif mode == "off" or (mode == "auto" and request.expect_continue):
+            self._stream_body(request, ())
+        else:
+            if request.expect_continue:
+                self._outlet.send(None, (CONTINUE,), last=False)
+            self._collecting = request, Intake(to_disk=mode == "on")
+            self.state = State.BODY
+            self._collect_body()
+
+    def _collect_body(self) -> None:
+        """Hold what has come of a body, until it is complete or too much to hold."""
+        assert self._collecting is not None
+        request, intake = self._collecting
+        self._since = monotonic()
+        try:
+            while (event := self._reader.next_body()) is not NEED_DATA:
+                if event is END_OF_BODY:
+                    self._collecting = None
+                    self._submit(request, Body(intake.open(), intake.size))
+                    return
+                intake.add(event)
+                if intake.full:
+                    self._collecting = None
+                    self._stream_body(request, intake.take_blocks())
+                    return
+        except RequestError as error:
+            self._refuse(error, request)
+        except OSError as error:
+            logger.error("a request body cannot be kept: %s", error)
+            self._refuse(RequestError(507, "There is no room for the request's content."), request)
+
+    def _stream_body(self, request: Request, blocks: Iterable[bytes]) -> None:
+        """Start the application while its body still comes."""
+        streamed = StreamedBody(self._wake)
+        for block in blocks:
+            streamed.feed(block)
+        self._streamed = streamed
+        self._pump_body(streamed)
+        self._submit(request, Body(open_stream(streamed), request.content_length, streamed))
+
+    def _pump_body(self, streamed: StreamedBody) -> None:
+        """Pass on to the application what has come of its body."""
+        self._since = monotonic()
+        try:
+            while (event := self._reader.next_body()) is not NEED_DATA:
+                if event is END_OF_BODY:
+                    streamed.end()
+                    self._streamed = None
+                    return
+                if streamed.feed(event):
+                    self._read_on(reading=False)
+        except RequestError as error:
+            streamed.end(RequestBodyError(error.status, error.detail))
+
+    # Serving
+
+    def _submit(self, request: Request, body: Body) -> None:
+        """Give a request to the pool."""
+        hub = self._hub
+        if hub.queue_full:
+            body.stream.close()
+            self._refuse(RequestError(503, "The server is busy."), request, RETRY_AFTER)
+            return
+        self.state = State.SERVING
+        self._client_closes = not request.keep_alive
+        exchange = Exchange(hub.service, self._outlet, self._peer, request, body, self._received_at)
+        # A next request that is here already, or the client's end, is gone on with at once.
+        self._outlet.lend(exchange, notify=self._eof or self._reader.buffered > 0)
+        try:
+            hub.submit(exchange)
+        except RuntimeError:
+            # The embedder's executor was shut down before the server was.
+            self._refuse(RequestError(503, "The server is stopping."), request)
+
+    def _refuse(self, error: RequestError, request: Request | None, fields: Fields = ()) -> None:
+        """Answer a request that no application will see."""
+        service = self._hub.service
+        if self._collecting is not None:
+            self._collecting[1].close()
+            self._collecting = None
+        # Only an overload leaves the connection in a state to go on, if nothing more is to come.
+        keep = (
+            error.status == 503
+            and request is not None
+            and request.keep_alive
+            and not service.draining
+            and self._streamed is None
+        )
+        context = ResponseContext(
+            head_only=request is not None and request.method == "HEAD",
+            http_11=request is None or request.version == "HTTP/1.1",
+            keep_alive=keep,
+            date=service.date(),
+            server=service.server,
+        )
+        head = error_response(error.status, error.detail, context, fields)
+        self.state = State.SERVING
+        self._client_closes = False
+        self._streamed = None
+        self._outlet.lend(None)
+        with suppress(ClientDisconnected):
+            self._outlet.send(None, (head.data,), last=True, close=not keep)
+        if service.refused is not None:
+            size = max(0, head.length)
+            service.refused(self._peer, request, error.status, size, self._received_at)
+        # Not at once: many refusals in a row would nest.
+        self._hub.loop.call_soon(self._attend)
+
+    def _wake(self) -> None:
+        """Ask for `_attend`; from any thread."""
+        self._hub.wakeups.call(self._attend)
+
+    def _attend(self) -> None:
+        """See what the worker wants, or has done. May be called at any time on the loop."""
+        if self.state is State.CLOSED:
+            return
+        self._DRAINED[self._outlet.drain()](self)
+        if self._streamed is not None and self._streamed.hungry:
+            self._read_on(reading=True)
+        if self.state is State.SERVING and not self._outlet.in_use():
+            self._end_exchange()
+
+    # Sending what the worker left
+
+    def _watch_writable(self) -> None:
+        if isinstance(self._port, SocketPort) and not self._writing:
+            self._writing = True
+            self._hub.loop.add_writer(self._port.fileno(), self._attend)
+
+    def _unwatch_writable(self) -> None:
+        if isinstance(self._port, SocketPort) and self._writing:
+            self._writing = False
+            self._hub.loop.remove_writer(self._port.fileno())
+
+    def _drain_soon(self) -> None:
+        if not self._writing:
+            self._hub.loop.call_soon(self._attend)
+
+    def pause_writing(self) -> None:
+        """Called by a transport that holds enough."""
+        if isinstance(self._port, TransportPort):
+            self._port.paused = True
+
+    def resume_writing(self) -> None:
+        """Called by a transport that can take more."""
+        if isinstance(self._port, TransportPort):
+            self._port.paused = False
+            self._hub.loop.call_soon(self._attend)
+
+    def _tear(self) -> None:
+        """End the connection with a reset, so that nobody takes what came for a whole response."""
+        with suppress(OSError):
+            # Zero seconds to linger: what waits in the kernel is dropped, and RST is sent.
+            self._transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+        self._transport.abort()
+
+    _DRAINED: Final = {
+        Drained.EMPTY: _unwatch_writable,
+        Drained.FINISHED: _unwatch_writable,
+        Drained.BLOCKED: _watch_writable,
+        Drained.MORE: _drain_soon,
+        Drained.BROKEN: _tear,
+    }
+
+    # Between exchanges, and the end
+
+    def _end_exchange(self) -> None:
+        """The response is sent: read the next request, or close."""
+        hub, reader = self._hub, self._reader
+        if self._outlet.closing or (hub.service.draining and not reader.buffered):
+            self._linger()
+            return
+        self.state = State.IDLE
+        self._since = self._outlet.finished_at
+        self._read_on(reading=True)
+        if reader.buffered:
+            self._read_request()
+        if self._eof and self.state is not State.SERVING:
+            self._transport.close()
+
+    def _linger(self) -> None:
+        """Close, in stages where the client may still be sending (RFC 9112 section 9.6).
+
+        A close with unread bytes in the kernel is a reset, and a reset can destroy the response
+        before the client has read it.
+        """
+        self._since = monotonic()
+        self.state = State.LINGERING
+        if self._eof or self._client_closes or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._read_on(reading=True)
+        self._transport.write_eof()
+
+    def drain(self) -> None:
+        """The server stops: close if nothing goes on, else after the response. Idempotent."""
+        if self.state is State.SERVING and not self._outlet.in_use():
+            self._end_exchange()
+        elif self.state is State.IDLE and monotonic() - self._since >= DRAIN_IDLE:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Called by the transport."""
+        self._unwatch_writable()
+        self.state = State.CLOSED
+        owner = self._outlet.close()
+        if isinstance(owner, Exchange):
+            owner.client_gone()
+        if self._collecting is not None:
+            self._collecting[1].close()
+            self._collecting = None
+        self._streamed = None
+        self._hub.leave(self)
+
+    # Time limits
+
+    def look(self, now: float) -> float:
+        """Act on what is overdue; called by the `Patrol`."""
+        if self.state is State.SERVING and not self._outlet.in_use():
+            self._end_exchange()
+        return self._LOOK[self.state](self, now)
+
+    def _look_idle(self, now: float) -> float:
+        timeouts = self._hub.timeouts
+        # A connection that has had no request yet is held to the limit for its first one.
+        fresh = self._outlet.finished_at == 0.0
+        deadline = _after(self._since, timeouts.header if fresh else timeouts.keep_alive)
+        if deadline <= now:
+            self._transport.close()
+        return deadline
+
+    def _look_head(self, now: float) -> float:
+        deadline = _after(self._since, self._hub.timeouts.header)
+        if deadline <= now:
+            self._refuse(RequestError(408, "The header section took too long."), None)
+        return deadline
+
+    def _look_body(self, now: float) -> float:
+        deadline = _after(self._since, self._hub.timeouts.body)
+        if deadline <= now:
+            self._refuse(RequestError(408, "The content took too long."), None)
+        return deadline
+
+    def _look_serving(self, now: float) -> float:
+        hub, outlet = self._hub, self._outlet
+        owner = outlet.owner
+        if isinstance(owner, Exchange) and not owner.started_at:
+            queued = _after(owner.queued_at, hub.timeouts.queue)
+            if queued <= now and outlet.revoke(owner, unless_claimed=True):
+                owner.give_up()
+                busy = RequestError(503, "The server is busy.")
+                self._refuse(busy, owner.request, RETRY_AFTER)
+            return queued
+        written = body = inf
+        if outlet.pending:
+            written = _after(outlet.progress_at, hub.timeouts.write)
+            if written <= now:
+                self._tear()
+        elif self._streamed is not None and self._streamed.hungry:
+            body = _after(self._since, hub.timeouts.body)
+            if body <= now:
+                self._streamed.end(RequestBodyError(408, "The content took too long."))
+        return min(written, body)
+
+    def _look_lingering(self, now: float) -> float:
+        deadline = _after(self._since, self._hub.timeouts.linger)
+        if deadline <= now:
+            self._transport.abort()
+        return deadline
+
+    def _look_closed(self, now: float) -> float:  # noqa: ARG002
+        return inf
+
+    _LOOK = (_look_idle, _look_head, _look_body, _look_serving, _look_lingering, _look_closed)
+
+
+def _after(since: float, timeout: float) -> float:
+    """When ``timeout`` seconds have passed; never, where that is 0."""
+    return since + timeout if timeout else inf
+
+
+def _peer(transport: asyncio.Transport) -> Peer:
+    """What the transport knows of both ends."""
+    remote = transport.get_extra_info("peername")
+    local = transport.get_extra_info("sockname")
+    scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
+    if not isinstance(local, tuple):
+        # A unix socket; PEP 3333 wants a name and a port that are not empty all the same.
+        return Peer("", "", "localhost", "443" if scheme == "https" else "80", scheme)
+    host, port = remote[:2] if isinstance(remote, tuple) else ("", "")
+    return Peer(host, str(port), local[0], str(local[1]), scheme)

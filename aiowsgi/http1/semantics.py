@@ -1,0 +1,168 @@
+"""What a request's header section means: how it is framed, whom it addresses, what it asks of us.
+
+The second gate, behind the parser library: the grammar is known to be right, and the fields are
+given their meaning once for both libraries. Everything that could make this server and a proxy in
+front of it see different requests is refused here, even where RFC 9112 would allow a guess.
+
+- Content-Length: one field line, digits only. Repeated or listed is refused, equal or not.
+- Transfer-Encoding: ``chunked`` once, on HTTP/1.1, without Content-Length.
+- ``Content_Length`` and ``Transfer_Encoding`` are refused: CGI's names for fields make no
+  difference between ``-`` and ``_``, so that applications and gateways could take them for real.
+- Host: exactly one on HTTP/1.1, at most one on HTTP/1.0.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from aiowsgi.exceptions import RequestError
+from aiowsgi.http1.events import CHUNKED, Request
+from aiowsgi.http1.grammar import TOKEN
+from aiowsgi.http1.target import check_authority, parse_target
+
+if TYPE_CHECKING:
+    from aiowsgi.http1.events import Limits, RawHead
+
+__all__ = ["interpret"]
+
+_Fields = dict[bytes, list[bytes]]
+
+# The few fields that this server itself acts upon, in lower case.
+_ACTED_UPON: Final = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"content_length",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"transfer_encoding",
+    }
+)
+
+# Eighteen digits say an exabyte and fit into the integers of whatever stands in front.
+_LONGEST_CONTENT_LENGTH: Final = 18
+
+_CODINGS = re.compile(TOKEN + rb"(?:[ \t]*+,[ \t]*+" + TOKEN + rb")*+")
+
+
+def interpret(raw: RawHead, limits: Limits) -> Request:
+    """Give a parsed header section its meaning, or raise RequestError with the status due."""
+    method, target, version, fields = raw
+    acted_upon: _Fields = {}
+    for name, value in fields:
+        if (lowered := name.lower()) in _ACTED_UPON:
+            acted_upon.setdefault(lowered, []).append(value)
+    is_1_1 = version == b"1.1"
+    native_method, native_target = method.decode(), target.decode()
+    path, query, authority = parse_target(native_method, native_target)
+    host = _host(acted_upon.get(b"host"), is_1_1=is_1_1)
+    content_length = _body_length(acted_upon, is_1_1=is_1_1)
+    if 0 < limits.body_size < content_length:
+        raise RequestError(413, "The content is too large.")
+    if authority is not None:
+        host, fields = authority, _with_host(fields, authority)
+    return Request(
+        native_method,
+        native_target,
+        path,
+        query,
+        host,
+        "HTTP/1.1" if is_1_1 else "HTTP/1.0",
+        fields,
+        content_length,
+        _keep_alive(acted_upon.get(b"connection"), is_1_1=is_1_1),
+        _expects_continue(acted_upon, is_1_1=is_1_1) and content_length != 0,
+    )
+
+
+# Host (RFC 9110 section 7.2, RFC 9112 section 3.2)
+
+
+def _host(values: list[bytes] | None, *, is_1_1: bool) -> str:
+    if values is None:
+        if is_1_1:
+            raise RequestError(400, "There is no Host field.")
+        return ""
+    if len(values) > 1:
+        raise RequestError(400, "Host is repeated.")
+    host = values[0].decode("latin-1")
+    # RFC 9112 section 3.3: an empty Host is left to the configured default.
+    if host:
+        check_authority(host)
+    return host
+
+
+def _with_host(fields: list[tuple[bytes, bytes]], authority: str) -> list[tuple[bytes, bytes]]:
+    # RFC 9112 section 3.2.2: the Host that was received MUST be ignored.
+    others = [field for field in fields if field[0].lower() != b"host"]
+    return [(b"Host", authority.encode("ascii")), *others]
+
+
+# Framing (RFC 9112 section 6)
+
+
+def _body_length(acted_upon: _Fields, *, is_1_1: bool) -> int:
+    if b"transfer_encoding" in acted_upon or b"content_length" in acted_upon:
+        raise RequestError(400, "A framing field's name is written with an underscore.")
+    codings = acted_upon.get(b"transfer-encoding")
+    lengths = acted_upon.get(b"content-length")
+    if codings is None:
+        return 0 if lengths is None else _content_length(lengths)
+    if lengths is not None:
+        raise RequestError(400, "Transfer-Encoding and Content-Length exclude each other.")
+    if not is_1_1:
+        raise RequestError(400, "HTTP/1.0 has no Transfer-Encoding.")
+    if len(codings) > 1:
+        raise RequestError(400, "Transfer-Encoding is repeated.")
+    if codings[0].lower() != b"chunked":
+        raise _coding_fault(codings[0].lower())
+    return CHUNKED
+
+
+def _content_length(values: list[bytes]) -> int:
+    # RFC 9112 section 6.3 would have a list of equal values taken as one; RFC 9110 section 8.6
+    # leaves the choice to refuse it.
+    if len(values) > 1:
+        raise RequestError(400, "Content-Length is repeated.")
+    if not values[0].isdigit():
+        raise RequestError(400, "Content-Length is no decimal number.")
+    if len(values[0]) > _LONGEST_CONTENT_LENGTH:
+        raise RequestError(413, "The content is too large.")
+    return int(values[0])
+
+
+def _coding_fault(value: bytes) -> RequestError:
+    """Which refusal a Transfer-Encoding other than ``chunked`` deserves.
+
+    RFC 9112 section 6.3 demands 400 where chunked is not the final coding, section 7.1 forbids to
+    apply it twice, and section 6.1 asks for 501 where a coding is merely not understood.
+    """
+    *inner, final = re.split(rb"[ \t]*+,[ \t]*+", value)
+    if final != b"chunked" or b"chunked" in inner or not _CODINGS.fullmatch(value):
+        return RequestError(400, "Transfer-Encoding is malformed or does not end in chunked.")
+    return RequestError(501, "The transfer coding is not implemented.")
+
+
+# The connection (RFC 9112 section 9.3) and expectations (RFC 9110 section 10.1.1)
+
+
+def _keep_alive(values: list[bytes] | None, *, is_1_1: bool) -> bool:
+    if values is None:
+        return is_1_1
+    if values == [b"keep-alive"]:
+        return True
+    options = [option.strip() for option in b",".join(values).lower().split(b",")]
+    return b"close" not in options and (is_1_1 or b"keep-alive" in options)
+
+
+def _expects_continue(acted_upon: _Fields, *, is_1_1: bool) -> bool:
+    """Whether a 100 is awaited, should there be content to send."""
+    values = acted_upon.get(b"expect")
+    # An expectation in an HTTP/1.0 request MUST be ignored.
+    if values is None or not is_1_1:
+        return False
+    if any(value.lower() != b"100-continue" for value in values):
+        raise RequestError(417, "The expectation cannot be met.")
+    return True

@@ -1,0 +1,90 @@
+"""Request-targets and authorities: which forms are taken, and what they name.
+
+An origin server takes three of the four forms of RFC 9112 section 3.2: origin-form, absolute-form
+of http and https URIs, and asterisk-form with OPTIONS. The fourth, authority-form, belongs to
+CONNECT, which is a proxy's business. Nothing is decoded here: a ``%`` passes as it stands, with
+two hexadecimal digits behind it or without, for that is how applications have always seen it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from typing import TypeAlias
+
+from aiowsgi.exceptions import RequestError
+
+__all__ = ["Target", "check_authority", "parse_target"]
+
+Target: TypeAlias = tuple[str, str, str | None]
+"""Path, query, and authority, as ``events.Request`` has them; no authority but in absolute-form."""
+
+
+# RFC 9112 section 3.2.2; RFC 3986 section 3.2: the authority ends at the first "/" or "?".
+_ABSOLUTE = re.compile(r"(?i:https?)://([^/?]*+)([^?]*+)(?:\?(.*+))?")
+
+# RFC 3986 section 3.2.2, reg-name (of which an IPv4 address is one), but for the comma: a Host
+# that is a list of hosts is read in as many ways as there are servers. 255 is the length to which
+# the section bounds a name. The port may be empty.
+_REG_NAME = re.compile(
+    r"(?P<name>(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2}){1,255})(?::(?P<port>[0-9]{0,5}))?"
+)
+# No IPvFuture was ever registered; zone identifiers mean nothing to another host.
+_IPV6 = re.compile(r"\[(?P<name>[0-9A-Fa-f:.]{2,45})\](?::(?P<port>[0-9]{0,5}))?")
+
+_LARGEST_PORT = 65535
+
+
+def parse_target(method: str, target: str) -> Target:
+    """Take a request-target apart. Raises RequestError: 400 for a wrong form, 501 for CONNECT."""
+    if "#" in target:
+        raise RequestError(400, "The request target has a fragment.")
+    if method == "CONNECT":
+        raise RequestError(501, "This is an origin server; CONNECT is not implemented.")
+    if target.startswith("/"):
+        path, _, query = target.partition("?")
+        return path, query, None
+    if target == "*":
+        return _asterisk_form(method)
+    return _absolute_form(method, target)
+
+
+def _asterisk_form(method: str) -> Target:
+    # RFC 9112 section 3.2.4: only used for a server-wide OPTIONS.
+    if method != "OPTIONS":
+        raise RequestError(400, "The request target * goes with OPTIONS only.")
+    return "*", "", None
+
+
+def _absolute_form(method: str, target: str) -> Target:
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise RequestError(400, "The request target has none of the forms of RFC 9112.")
+    authority, path, query = match.groups(default="")
+    # RFC 9110 sections 4.2.1 and 4.2.4: an empty host and userinfo are refused.
+    check_authority(authority)
+    if not path:
+        # RFC 9112 section 3.2.4: an empty path without a query is the asterisk of OPTIONS.
+        path = "*" if method == "OPTIONS" and match[3] is None else "/"
+    return path, query, authority
+
+
+@lru_cache(maxsize=1024)
+def check_authority(authority: str) -> None:
+    """Check ``uri-host [":" port]`` with a host that is not empty (RFC 9110 section 7.2).
+
+    Raises RequestError(400). The hosts that a server is asked for are few, hence the cache.
+    """
+    match = _REG_NAME.fullmatch(authority) or _IPV6.fullmatch(authority)
+    if match is None or int(match["port"] or 0) > _LARGEST_PORT:
+        raise RequestError(400, "The host is malformed.")
+    if authority.startswith("["):
+        _check_ipv6(match["name"])
+
+
+def _check_ipv6(address: str) -> None:
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError as error:
+        raise RequestError(400, "The host is no IPv6 address.") from error

@@ -1,0 +1,195 @@
+"""The PROXY protocol, versions 1 and 2: who is behind the proxy, said before all else.
+
+A sans-I/O parser of the header with which HAProxy, AWS and others open a connection
+(https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt, cited as PP). Whether a peer may send
+one is decided by its address before the parser is asked (``proxy.py``): anybody can write a header.
+
+The protocol forbids guessing whether there is a header (PP section 2), so it is required where it
+is switched on, and everything that departs from the specification is refused. Type-length-values
+are checked for their bounds and skipped; a checksum among them is not verified, as TCP has its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Final, NamedTuple
+
+from aiowsgi.address import parse_ip
+from aiowsgi.exceptions import RequestError
+
+__all__ = ["Endpoint", "ProxyHeader", "ProxyHeaderParser"]
+
+
+class Endpoint(NamedTuple):
+    """One end of the connection between client and proxy."""
+
+    host: str
+    port: int
+
+
+class ProxyHeader(NamedTuple):
+    """A complete header."""
+
+    source: Endpoint | None
+    """The client. None where the header names none (LOCAL, UNKNOWN, a unix socket): then the
+    connection's own addresses stand."""
+    destination: Endpoint | None
+    """What the client connected to; None like ``source``."""
+    rest: bytes
+    """Bytes behind the header that came with its last piece."""
+
+
+class ProxyHeaderParser:
+    """Takes a connection's first bytes, in any pieces, until the header is complete."""
+
+    def __init__(self) -> None:
+        self._seen = bytearray()
+        """All bytes so far; at most a header's maximum and one piece."""
+
+    def feed(self, data: bytes) -> ProxyHeader | None:
+        """Take the next bytes; None asks for more. Not to be called after a header was returned.
+
+        Raises RequestError for what is not a header; the connection is then closed without an
+        answer (PP section 2).
+        """
+        self._seen += data
+        # Told by their first bytes, so that a client without a header is refused at once.
+        if _SIGNATURE.startswith(self._seen[: len(_SIGNATURE)]):
+            return _read_v2(self._seen)
+        if _V1_START.startswith(self._seen[: len(_V1_START)]):
+            return _read_v1(self._seen)
+        raise RequestError(400, "the connection does not begin with a PROXY protocol header")
+
+
+# Version 1 (PP section 2.1)
+
+_V1_START: Final = b"PROXY "
+
+_V1_MAX: Final = 107
+"""Bytes of the longest line, its CRLF included."""
+
+_V1_UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [ -~]*)?")
+_V1_KNOWN: Final = re.compile(rb"PROXY TCP([46]) ([0-9a-fA-F.:]+) ([0-9a-fA-F.:]+) (\d+) (\d+)")
+_V1_PORT: Final = re.compile(rb"0|[1-9]\d{0,4}")
+
+
+def _read_v1(seen: bytearray) -> ProxyHeader | None:
+    end = seen.find(b"\r\n", 0, _V1_MAX)
+    if end < 0:
+        if len(seen) >= _V1_MAX or _has_line_end(seen):
+            raise _malformed("1")
+        return None
+    line, rest = bytes(seen[:end]), bytes(seen[end + 2 :])
+    if _V1_UNKNOWN.fullmatch(line):
+        return ProxyHeader(None, None, rest)
+    match = _V1_KNOWN.fullmatch(line)
+    if match is None:
+        raise _malformed("1")
+    family, source, destination, source_port, destination_port = match.groups()
+    return ProxyHeader(
+        Endpoint(_v1_host(family, source), _v1_port(source_port)),
+        Endpoint(_v1_host(family, destination), _v1_port(destination_port)),
+        rest,
+    )
+
+
+def _has_line_end(seen: bytearray) -> bool:
+    """A CR or LF which cannot be the beginning of the CRLF that is still to come."""
+    return b"\n" in seen or b"\r" in seen[:-1]
+
+
+def _v1_host(family: bytes, text: bytes) -> str:
+    try:
+        kind = IPv4Address if family == b"4" else IPv6Address
+        return str(parse_ip(str(kind(text.decode("ascii")))))
+    except AddressValueError:
+        raise _malformed("1") from None
+
+
+def _v1_port(text: bytes) -> int:
+    if not _V1_PORT.fullmatch(text) or int(text) > 65535:
+        raise _malformed("1")
+    return int(text)
+
+
+# Version 2 (PP section 2.2)
+
+_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
+
+_V2_FIXED: Final = 16
+"""Bytes before the addresses: signature, version and command, family, length."""
+
+_V2_MAX: Final = 8192
+"""Bytes of addresses and type-length-values. The specification allows 65,535; what is sent in
+practice stays below 4 KiB even with a client certificate in it."""
+
+_LOCAL: Final = 0x20
+_PROXY: Final = 0x21
+
+_UNSPECIFIED: Final = 0x00
+
+
+def _read_v2(seen: bytearray) -> ProxyHeader | None:
+    if len(seen) < _V2_FIXED:
+        return None
+    command, family, length = seen[12], seen[13], int.from_bytes(seen[14:16], "big")
+    known = command == _LOCAL or (command == _PROXY and family in _V2_FAMILIES)
+    if not known or length > _V2_MAX:
+        raise _malformed("2")
+    end = _V2_FIXED + length
+    if len(seen) < end:
+        return None
+    payload, rest = bytes(seen[_V2_FIXED:end]), bytes(seen[end:])
+    if command == _LOCAL or family == _UNSPECIFIED:
+        # The proxy speaks for itself, as for a health check, or does not know: the specification
+        # has the family and all that follows ignored.
+        return ProxyHeader(None, None, rest)
+    size, endpoints = _V2_FAMILIES[family]
+    _check_values(payload, size)
+    return ProxyHeader(*endpoints(payload), rest)
+
+
+def _check_values(payload: bytes, position: int) -> None:
+    """Walk the type-length-values behind the addresses: they must fill the header exactly."""
+    if position > len(payload):
+        raise _malformed("2")
+    while position < len(payload):
+        position += 3 + int.from_bytes(payload[position + 1 : position + 3], "big")
+    if position != len(payload):
+        raise _malformed("2")
+
+
+_Endpoints = tuple[Endpoint | None, Endpoint | None]
+
+
+def _no_endpoints(payload: bytes) -> _Endpoints:  # noqa: ARG001 - one signature for all families
+    return None, None
+
+
+def _ipv4_endpoints(payload: bytes) -> _Endpoints:
+    return _v2_endpoint(payload[0:4], payload[8:10]), _v2_endpoint(payload[4:8], payload[10:12])
+
+
+def _ipv6_endpoints(payload: bytes) -> _Endpoints:
+    return _v2_endpoint(payload[0:16], payload[32:34]), _v2_endpoint(payload[16:32], payload[34:36])
+
+
+def _v2_endpoint(address: bytes, port: bytes) -> Endpoint:
+    kind = IPv4Address if len(address) == 4 else IPv6Address
+    return Endpoint(str(parse_ip(str(kind(address)))), int.from_bytes(port, "big"))
+
+
+_V2_FAMILIES: Final[dict[int, tuple[int, Callable[[bytes], _Endpoints]]]] = {
+    _UNSPECIFIED: (0, _no_endpoints),
+    0x11: (12, _ipv4_endpoints),
+    0x21: (36, _ipv6_endpoints),
+    0x31: (216, _no_endpoints),  # unix sockets: two paths of 108 bytes
+}
+"""Family and transport → size of the addresses, and what they say. Datagrams are no such thing as
+a connection of ours, so their numbers are refused."""
+
+
+def _malformed(version: str) -> RequestError:
+    return RequestError(400, f"malformed PROXY protocol header, version {version}")

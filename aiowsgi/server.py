@@ -1,0 +1,277 @@
+"""One process's server: listeners, connections, threads, and how they end.
+
+`Server` is what an embedding program uses inside a running event loop, and what the command line
+runs in each worker process. It owns everything it makes: listening sockets, connections, the
+thread pool, the access log's writer. It takes no signals and knows of no other process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from aiowsgi import logs
+from aiowsgi.acceptor import Acceptor
+from aiowsgi.access_log import compile_format
+from aiowsgi.address import parse_bind
+from aiowsgi.bridge.backlog import BacklogLimits
+from aiowsgi.bridge.exchange import Service
+from aiowsgi.bridge.log_writer import LogWriter
+from aiowsgi.config import Config
+from aiowsgi.connection import DRAIN_IDLE, Connection
+from aiowsgi.environ import base_environ
+from aiowsgi.http1 import head_parser
+from aiowsgi.http1.events import Limits
+from aiowsgi.hub import Hub, Timeouts
+from aiowsgi.log_sinks import LoggerSink, open_sink
+from aiowsgi.pool import WorkerPool
+from aiowsgi.report import AccessReport
+from aiowsgi.sockets import Listeners, ListenOptions, open_listeners
+from aiowsgi.wsgi_errors import ErrorStream
+
+if TYPE_CHECKING:
+    from aiowsgi.wsgi import WSGIApplication
+
+__all__ = ["Server"]
+
+logger = logging.getLogger("aiowsgi.server")
+
+SOFTWARE: Final = "aiowsgi"
+"""The Server field and SERVER_SOFTWARE. No version: it would help only who looks for a hole."""
+
+ABORT_GRACE: Final = 0.5
+"""Seconds that a pool is given for its threads to end once nobody waits for their responses."""
+
+
+class Server:
+    """Serves one WSGI application::
+
+        async with Server(app, Config(bind=("127.0.0.1:0",))) as server:
+            print(server.url)
+            await server.wait_closed()
+
+    `close` is synchronous and idempotent: it stops listening and lets what goes on come to its
+    end. `stop` also waits, and cuts what takes longer than it is given. Leaving the ``async with``
+    block stops with the configuration's ``graceful_timeout``.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        config: Config | None = None,
+        *,
+        executor: Executor | None = None,
+        listeners: Listeners | None = None,
+    ) -> None:
+        """``executor`` runs the application, and stays the caller's, as ``listeners`` do; without
+        them the server makes its own from ``config``."""
+        self._app = app
+        self._config = config or Config()
+        self._executor = executor
+        self._listeners = listeners
+        # Made by `start`.
+        self._hub: Hub | None = None
+        self._pool: WorkerPool | None = None
+        self._own_listeners: Listeners | None = None
+        self._log: LogWriter | None = None
+        self._acceptors: list[Acceptor] = []
+        self._entering: set[asyncio.Task[object]] = set()
+        # Done when the last connection of a closed server has gone.
+        self._closed: asyncio.Future[None] | None = None
+        self._closing = False
+
+    # Beginning
+
+    async def start(self) -> None:
+        """Listen and serve. Raises `BindError` and `ConfigError`; then nothing is left open."""
+        config = self._config
+        loop = asyncio.get_running_loop()
+        parse_head = head_parser(config.http)
+        if self._listeners is None:
+            options = ListenOptions(
+                backlog=config.backlog,
+                reuse_port=config.reuse_port,
+                umask=config.umask,
+                uds_permissions=config.uds_permissions,
+            )
+            self._own_listeners = open_listeners([parse_bind(b) for b in config.bind], options)
+            self._listeners = self._own_listeners
+        executor = self._executor
+        if executor is None:
+            executor = self._pool = WorkerPool(config.threads)
+        self._closed = loop.create_future()
+        self._hub = Hub(
+            loop,
+            self._make_service(),
+            executor,
+            parse_head,
+            Limits(
+                config.limit_request_line,
+                config.max_header_size,
+                config.limit_request_fields,
+                config.max_body_size,
+            ),
+            Timeouts(
+                header=config.header_timeout,
+                body=config.body_timeout,
+                write=config.write_timeout,
+                keep_alive=config.keep_alive,
+                queue=config.queue_timeout,
+            ),
+            BacklogLimits(config.response_buffer, config.response_spool),
+            config.request_buffering,
+            config.queue_size,
+        )
+        for sock in self._listeners.sockets:
+            acceptor = Acceptor(loop, sock, self._enter, self._make_room)
+            self._acceptors.append(acceptor)
+            acceptor.start()
+
+    def _make_service(self) -> Service:
+        config = self._config
+        environ = base_environ(
+            multithread=config.threads > 1,
+            multiprocess=config.workers != 1,
+            errors=ErrorStream(),
+            script_name=config.root_path,
+            software=SOFTWARE,
+        )
+        service = Service(
+            self._app,
+            environ,
+            server=SOFTWARE if config.server_header else "",
+            send_date=config.date_header,
+        )
+        if config.access_log:
+            format_ = compile_format(config.access_logformat)
+            target = logs.access_logger()
+            sink = LoggerSink(target) if target else open_sink(config.access_logfile)
+            self._log = LogWriter(format_.lines, sink)
+            report = AccessReport(format_, self._log.put)
+            service.finished, service.refused = report.finished, report.refused
+        return service
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    # Serving
+
+    def _enter(self, sock: socket.socket) -> None:
+        """Make a connection of an accepted socket."""
+        hub = self._hub
+        assert hub is not None
+        task = hub.loop.create_task(hub.loop.connect_accepted_socket(lambda: Connection(hub), sock))
+        self._entering.add(task)
+        task.add_done_callback(self._entered)
+
+    def _entered(self, task: asyncio.Task[object]) -> None:
+        self._entering.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.warning("a connection could not be set up: %s", error)
+
+    def _make_room(self) -> None:
+        """Descriptors have run out."""
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]:
+        """The listening sockets."""
+        return self._listeners.sockets if self._listeners is not None else ()
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it can be reached, one for each listening socket."""
+        return self._listeners.urls("http") if self._listeners is not None else []
+
+    @property
+    def url(self) -> str:
+        """Where it can be reached: the first of `urls`."""
+        return self.urls[0]
+
+    @property
+    def port(self) -> int:
+        """The port of the first listening socket; 0 for a unix socket."""
+        name = self.sockets[0].getsockname()
+        return int(name[1]) if isinstance(name, tuple) else 0
+
+    # The end
+
+    def close(self) -> None:
+        """Stop listening, and let every connection end with what it is doing. Idempotent."""
+        hub = self._hub
+        if hub is None or self._closing:
+            return
+        self._closing = True
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        if self._own_listeners is not None:
+            self._own_listeners.close()
+        hub.service.draining = True
+        hub.emptied = self._emptied
+        self._drain()
+        hub.loop.call_later(DRAIN_IDLE, self._drain)
+        if not hub.connections:
+            self._emptied()
+
+    def _drain(self) -> None:
+        assert self._hub is not None
+        for connection in tuple(self._hub.connections):
+            connection.drain()
+
+    def _emptied(self) -> None:
+        assert self._closed is not None
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    async def wait_closed(self) -> None:
+        """Wait until the server was closed and its last connection has ended."""
+        if self._closed is not None:
+            await asyncio.shield(self._closed)
+
+    async def stop(self, grace: float | None = None) -> bool:
+        """Close, wait ``grace`` seconds (the configuration's without), and cut what is left.
+
+        Returns whether everything had come to its end by itself.
+        """
+        hub = self._hub
+        if hub is None:
+            return True
+        if grace is None:
+            grace = self._config.graceful_timeout or None
+        self.close()
+        try:
+            async with asyncio.timeout(grace):
+                await self.wait_closed()
+            clean = True
+        except TimeoutError:
+            clean = False
+            for connection in tuple(hub.connections):
+                connection.abort()
+            await self.wait_closed()
+        hub.patrol.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._log is not None:
+            await hub.loop.run_in_executor(None, self._log.close)
+        return clean
+
+    def reopen_logs(self) -> None:
+        """Reopen the log files, which may have been renamed. Returns at once."""
+        if self._log is not None:
+            self._log.reopen()
+        logs.reopen_files()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop; at once where an exception ends the block."""
+        await self.stop(None if exc is None else 0)

@@ -1,0 +1,225 @@
+"""The body reader alone: slices, limits, time; and the libraries' own decoders as its oracles."""
+
+from __future__ import annotations
+
+import h11
+import httptools
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wire.rfc9112_7_chunked import ROWS
+
+from aiowsgi.exceptions import RequestError
+from aiowsgi.http1.body import (
+    MAX_CHUNK_LINE,
+    MAX_EXTENSION_EXCESS,
+    ChunkedBody,
+    LengthBody,
+    body_reader,
+)
+from aiowsgi.http1.buffer import Buffer
+from aiowsgi.http1.events import CHUNKED, END_OF_BODY, NEED_DATA, BodyEvent, Limits
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+
+COMPLETE, INCOMPLETE, REFUSED = "complete", "incomplete", "refused"
+Outcome = tuple[str, bytes]
+
+
+def events(
+    pieces: list[bytes], length: int = CHUNKED, limits: Limits | None = None
+) -> list[BodyEvent]:
+    """Every event of a body that comes in pieces."""
+    body, buffer = body_reader(length, limits or Limits()), Buffer()
+    found: list[BodyEvent] = []
+    for piece in pieces:
+        buffer.append(piece)
+        while (event := body.read(buffer)) is not NEED_DATA:
+            found.append(event)
+            if event is END_OF_BODY:
+                return found
+        found.append(NEED_DATA)
+    return found
+
+
+def ours(data: bytes) -> Outcome:
+    try:
+        found = events([data])
+    except RequestError:
+        return REFUSED, b""
+    content = b"".join(event for event in found if isinstance(event, bytes))
+    return (COMPLETE if found[-1] is END_OF_BODY else INCOMPLETE), content
+
+
+def by_h11(data: bytes) -> Outcome:
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1_000_000)
+    connection.receive_data(HEAD + data)
+    content = b""
+    try:
+        while type(event := connection.next_event()) is not h11.EndOfMessage:
+            if event is h11.NEED_DATA:
+                return INCOMPLETE, content
+            if isinstance(event, h11.Data):
+                content += event.data
+    except h11.RemoteProtocolError:
+        return REFUSED, b""
+    return COMPLETE, content
+
+
+class Collector:
+    """Takes httptools' callbacks."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.complete = False
+
+    def on_body(self, data: bytes) -> None:
+        if not self.complete:
+            self.content += data
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def by_httptools(data: bytes) -> Outcome:
+    collector = Collector()
+    try:
+        httptools.HttpRequestParser(collector).feed_data(HEAD + data)
+    except httptools.HttpParserError:
+        # What is wrong behind the end of the body is no fault of the body.
+        if not collector.complete:
+            return REFUSED, b""
+    return (COMPLETE if collector.complete else INCOMPLETE), collector.content
+
+
+def check_against_oracles(data: bytes) -> None:
+    reading, oracles = ours(data), (by_h11(data), by_httptools(data))
+    if reading[0] == COMPLETE:
+        assert oracles == (reading, reading)
+    if all(oracle[0] == REFUSED for oracle in oracles):
+        assert reading[0] == REFUSED
+
+
+BODIES = [row.sent[len(HEAD) :] for row in ROWS if len(row.sent) < 1000]
+
+
+@pytest.mark.parametrize("data", BODIES)
+def test_rows_against_the_oracles(data: bytes) -> None:
+    """What both libraries refuse is refused; what is taken both take, with the same content."""
+    check_against_oracles(data)
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(
+    data=st.sampled_from(BODIES),
+    edits=st.lists(
+        st.tuples(st.integers(0, 300), st.sampled_from([0, 1]), st.binary(max_size=2)), max_size=3
+    ),
+)
+def test_mutations_against_the_oracles(data: bytes, edits: list[tuple[int, int, bytes]]) -> None:
+    """The same holds for a body in which some bytes are others, or gone, or new."""
+    for place, width, inserted in edits:
+        at = place % (len(data) + 1)
+        data = data[:at] + inserted + data[at + width :]
+    check_against_oracles(data)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(
+    chunks=st.lists(st.binary(min_size=1, max_size=40), max_size=8),
+    extension=st.sampled_from([b"", b";a", b";a=b", b';a="b;\\"c"']),
+    trailer=st.sampled_from([b"", b"A: b\r\n", b"A:\r\nB: c\r\n"]),
+)
+def test_well_formed_bodies(chunks: list[bytes], extension: bytes, trailer: bytes) -> None:
+    """Any chunks, with extensions and trailers, are read as their data, by all three."""
+    data = b"".join(b"%x%b\r\n%b\r\n" % (len(c), extension, c) for c in chunks)
+    data += b"0" + extension + b"\r\n" + trailer + b"\r\n"
+    assert ours(data) == by_h11(data) == by_httptools(data) == (COMPLETE, b"".join(chunks))
+
+
+def test_reader_by_length() -> None:
+    """The length says which reader reads."""
+    assert isinstance(body_reader(CHUNKED, Limits()), ChunkedBody)
+    assert isinstance(body_reader(5, Limits()), LengthBody)
+
+
+def test_length_body_is_not_copied() -> None:
+    """Content that comes in pieces of its own is passed on as the objects that came."""
+    first, second = b"a" * 1000, b"b" * 1000
+    found = events([first, second], 2000)
+    assert found[0] is first
+    assert found[2] is second
+    assert found[3] is END_OF_BODY
+
+
+def test_length_body_ends_where_it_says() -> None:
+    """What stands behind the content stays for the next request."""
+    buffer = Buffer()
+    buffer.append(b"helloGET")
+    body = LengthBody(5)
+    assert body.read(buffer) == b"hello"
+    assert body.read(buffer) is END_OF_BODY
+    assert body.read(buffer) is END_OF_BODY
+    assert len(buffer) == 3
+
+
+def test_chunk_data_is_not_copied() -> None:
+    """A large chunk's data that comes in pieces is passed on as the objects that came."""
+    piece = b"a" * 1000
+    found = events([b"7d0\r\n", piece, piece, b"\r\n" + END])
+    assert found[1] is piece
+    assert found[3] is piece
+
+
+def test_small_chunks_are_joined() -> None:
+    """Chunks that have come together are given as one."""
+    assert events([b"1\r\na\r\n" * 100 + END]) == [b"a" * 100, END_OF_BODY]
+
+
+def test_content_before_a_fault_is_withheld() -> None:
+    """Content with a fault behind it in the same bytes is not given out."""
+    with pytest.raises(RequestError, match="400"):
+        events([b"2\r\nhi\r\nx\r\n"])
+
+
+@pytest.mark.parametrize(
+    ("data", "limits", "status"),
+    [
+        (b"5\r\nhello\r\n" + END, Limits(body_size=5), None),
+        (b"6\r\n", Limits(body_size=5), 413),
+        (b"5\r\nhello\r\n1\r\n", Limits(body_size=5), 413),
+        (b"ffffffffffffffff\r\n", Limits(body_size=0), None),
+        (b"0\r\nA: b\r\n\r\n", Limits(header_size=8), None),
+        (b"0\r\nA: b\r\n\r\n", Limits(header_size=7), 431),
+        (b"0\r\nA: bc\r\n", Limits(header_size=6), 431),
+        (b"0\r\nA: bcde", Limits(header_size=6), 431),
+        (b"0\r\nA: b\r\nC: d\r\n", Limits(header_size=11), 431),
+        (b"0\r\nA: b\r\nC: d\r\n\r\n", Limits(header_size=0, fields=0), None),
+        (b"0\r\nA: b\r\nC: d\r\n\r\n", Limits(fields=2), None),
+        (b"0\r\nA: b\r\nC: d\r\n", Limits(fields=1), 431),
+        (b"0;" + b"a" * (MAX_CHUNK_LINE - 4) + b"\r\n\r\n", Limits(), None),
+        (b"0;" + b"a" * (MAX_CHUNK_LINE - 3) + b"\r\n\r\n", Limits(), 400),
+        (b"0;" + b"a" * MAX_CHUNK_LINE, Limits(), 400),
+    ],
+)
+def test_limits(data: bytes, limits: Limits, status: int | None) -> None:
+    """Each limit is met at its number and passed one beyond it; 0 is no limit."""
+    for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
+        if status is None:
+            events(pieces, limits=limits)
+        else:
+            with pytest.raises(RequestError, match=str(status)):
+                events(pieces, limits=limits)
+
+
+def test_extensions_may_be_as_many_as_the_content() -> None:
+    """Extensions are bounded by the content that comes with them, and some bytes more."""
+    per_chunk = b";" + b"a" * 1023
+    fair = b"400" + per_chunk + b"\r\n" + b"b" * 1024 + b"\r\n"
+    unfair = b"1" + per_chunk + b"\r\nb\r\n"
+    assert events([fair * 100 + END]) == [b"b" * 102_400, END_OF_BODY]
+    affordable = MAX_EXTENSION_EXCESS // 1024
+    assert events([unfair * affordable + END]) == [b"b" * affordable, END_OF_BODY]
+    with pytest.raises(RequestError, match="extensions"):
+        events([unfair * (affordable + 1) + END])

@@ -1,0 +1,68 @@
+"""The buffer against bytes as the oracle."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiowsgi.http1.buffer import Buffer
+
+
+def test_the_delivered_object_is_not_copied() -> None:
+    """Bytes that come whole and are taken whole are the object that was delivered."""
+    delivered = b"GET / HTTP/1.1\r\n\r\n"
+    buffer = Buffer()
+    buffer.append(delivered)
+    assert buffer.take_through(b"\r\n\r\n") is delivered
+    buffer.append(delivered)
+    assert buffer.take(1000) is delivered
+
+
+def test_clear() -> None:
+    """Nothing is held behind clear()."""
+    buffer = Buffer()
+    buffer.append(b"a")
+    buffer.append(b"b")
+    buffer.clear()
+    assert len(buffer) == 0
+    assert buffer.take(5) == b""
+
+
+PIECES = st.binary(max_size=6).map(lambda b: bytes(b"ab\r\n"[c % 4] for c in b))
+CALLS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), PIECES),
+        st.tuples(st.just("take"), st.integers(0, 8)),
+        st.tuples(st.just("take_through"), st.just(b"\r\n")),
+        st.tuples(st.just("peek"), st.integers(0, 8)),
+        st.tuples(st.just("find"), st.integers(0, 3)),
+        st.tuples(st.just("startswith"), PIECES),
+    ),
+    max_size=40,
+)
+
+
+def oracle(held: bytes, call: str, argument: int | bytes) -> tuple[object, bytes]:
+    """What a call gives, and what is held behind it."""
+    if isinstance(argument, bytes):
+        if call == "append":
+            return None, held + argument
+        if call == "startswith":
+            return held.startswith(argument), held
+        before, mark, after = held.partition(argument)
+        return (before + mark, after) if mark else (None, held)
+    if call == "take":
+        return held[:argument], held[argument:]
+    if call == "find":
+        return held.find(b"\n", argument), held
+    return held[1:argument], held
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(calls=CALLS)
+def test_any_calls_are_those_of_bytes(calls: list[tuple[str, int | bytes]]) -> None:
+    """Whatever is called in whatever order, the buffer is a string of bytes with a front."""
+    buffer, held = Buffer(), b""
+    for call, argument in calls:
+        arguments = {"peek": (1, argument), "find": (b"\n", argument)}.get(call, (argument,))
+        wanted, held = oracle(held, call, argument)
+        assert getattr(buffer, call)(*arguments) == wanted
+        assert len(buffer) == len(held)

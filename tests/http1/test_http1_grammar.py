@@ -1,0 +1,103 @@
+"""The gate on raw header sections: the one match and the walk line by line must agree."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wire import ROWS
+
+from aiowsgi.exceptions import RequestError
+from aiowsgi.http1.buffer import Buffer
+from aiowsgi.http1.events import Limits
+from aiowsgi.http1.grammar import LineCheck, check_head, split_fields
+
+GOOD = b"GET /a HTTP/1.1\r\nHost: x\r\nA:b \r\nC: \t\r\n\r\n"
+
+HEADS = [
+    row.sent[: row.sent.index(b"\r\n\r\n") + 4].removeprefix(b"\r\n")
+    for row in ROWS
+    if b"\r\n\r\n" in row.sent[2:] and len(row.sent) < 1000
+]
+
+
+def verdict_of_match(head: bytes, limits: Limits) -> int | None:
+    try:
+        check_head(head, limits)
+    except RequestError as error:
+        return error.status
+    return None
+
+
+def verdict_of_walk(head: bytes, limits: Limits) -> int | None:
+    check = LineCheck(limits)
+    try:
+        for line in head.split(b"\n")[:-1]:
+            check.line(line + b"\n")
+    except RequestError as error:
+        return error.status
+    return None
+
+
+def test_outline() -> None:
+    """A good section gives method, target, version and the number of its field lines."""
+    assert check_head(GOOD, Limits()) == (b"GET", b"/a", b"1.1", 3)
+
+
+def test_split_fields_strips_values_only() -> None:
+    """Our own reading of the fields starts behind the request line and strips the values."""
+    head = b"GET http://a/ HTTP/1.1\r\nHost: x\r\nA:b \r\nC: \t\r\n\r\n"
+    assert split_fields(head) == [(b"Host", b"x"), (b"A", b"b"), (b"C", b"")]
+
+
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [
+        (Limits(), None),
+        (Limits(request_line=15), None),
+        (Limits(request_line=14), 414),
+        (Limits(header_size=len(GOOD)), None),
+        (Limits(header_size=len(GOOD) - 1), 431),
+        # A request line beyond the bound on the section alone is too long a request line.
+        (Limits(header_size=14), 414),
+        (Limits(request_line=0, header_size=14), 414),
+        (Limits(fields=3), None),
+        (Limits(fields=2), 431),
+        (Limits(0, 0, 0, 0), None),
+    ],
+)
+def test_limits(limits: Limits, status: int | None) -> None:
+    """Each limit is met at its number, and passed one beyond it; 0 is no limit."""
+    assert verdict_of_match(GOOD, limits) == status
+    assert verdict_of_walk(GOOD, limits) == status
+
+
+def test_no_limit_holds_anything() -> None:
+    """Without limits an incomplete request line of any length is waited for."""
+    held = Buffer()
+    held.append(b"GET /" + b"a" * 100_000)
+    check = LineCheck(Limits(0, 0, 0, 0))
+    check.incomplete(held)
+    held.append(b" HTTP/1.1\r\n" + b"A: b\r\n" * 10_000)
+    check.incomplete(held)
+    assert len(held) == 100_000 + 5 + 11 + 60_000
+
+
+LIMITS = st.sampled_from(
+    [Limits(), Limits(request_line=20), Limits(header_size=40), Limits(fields=1)]
+)
+EDITS = st.lists(
+    st.tuples(st.integers(0, 2000), st.sampled_from([0, 1]), st.binary(max_size=2)), max_size=3
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=400)
+@given(head=st.sampled_from(HEADS), edits=EDITS, limits=LIMITS)
+def test_match_and_walk_agree(
+    head: bytes, edits: list[tuple[int, int, bytes]], limits: Limits
+) -> None:
+    """What the one match lets through, the walk lets through, and nothing else."""
+    body = head[:-4]
+    for place, width, inserted in edits:
+        at = place % (len(body) + 1)
+        body = body[:at] + inserted + body[at + width :]
+    head = body.split(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    assert verdict_of_match(head, limits) == verdict_of_walk(head, limits)

@@ -1,0 +1,107 @@
+"""The two libraries behind their one interface."""
+
+import sys
+
+import pytest
+from reading import PARSERS
+
+from aiowsgi.exceptions import ConfigError, RequestError
+from aiowsgi.http1 import h11_parser, head_parser, httptools_parser
+from aiowsgi.http1.events import RawHead
+
+HEAD = b"GET /a?b HTTP/1.1\r\nHost: x\r\nX-Y: \tz \t\r\nE:\r\n\r\n"
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_parts(parser: str) -> None:
+    """A head gives method, target, version and fields with their values stripped."""
+    fields = [(b"Host", b"x"), (b"X-Y", b"z"), (b"E", b"")]
+    assert head_parser(parser)(HEAD) == RawHead(b"GET", b"/a?b", b"1.1", fields)
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"GET / HTTP/1.1\r\nHost",
+        b"GET / HTTP/1.1\r\n: x\r\n\r\n",
+        b"\r\n\r\n",
+        b"\x16\x03\x01",
+        b"",
+    ],
+)
+def test_library_errors_are_translated(parser: str, head: bytes) -> None:
+    """What the library refuses or finds incomplete is a RequestError of status 400."""
+    with pytest.raises(RequestError, match="400"):
+        head_parser(parser)(head)
+
+
+def test_h11_may_not_join_lines() -> None:
+    """Where h11 reads other fields than stand there, the head is refused."""
+    with pytest.raises(RequestError, match="two ways"):
+        h11_parser.parse_head(b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c: d\r\n\r\n")
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"Transfer-Encoding"])
+def test_h11_may_not_rewrite_values(name: bytes) -> None:
+    """What h11 makes of framing fields is not handed out, but what was sent."""
+    value = {b"Content-Length": b"2, 2", b"Transfer-Encoding": b"CHUNKED"}[name]
+    raw = h11_parser.parse_head(b"GET / HTTP/1.1\r\nHost: x\r\n%b: %b\r\n\r\n" % (name, value))
+    assert raw.fields[-1] == (name, value)
+
+
+@pytest.mark.parametrize("method", [b"BREW", b"CONNECT", b"SOURCE", b"PRI", b"get", b"M!"])
+def test_httptools_takes_any_method(method: bytes) -> None:
+    """A method that llhttp has never heard of, or takes for more than one, is a method."""
+    raw = httptools_parser.parse_head(method + b" / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert raw == RawHead(method, b"/", b"1.1", [(b"Host", b"x")])
+
+
+def test_httptools_upgrade_is_a_request() -> None:
+    """An upgrade does not keep its fields from being read."""
+    raw = httptools_parser.parse_head(
+        b"POST / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n"
+        b"Content-Length: 5\r\n\r\n"
+    )
+    assert [name for name, _ in raw.fields] == [
+        b"Host",
+        b"Connection",
+        b"Upgrade",
+        b"Content-Length",
+    ]
+
+
+def test_head_parser_by_name() -> None:
+    """Each name gives its library; auto gives the fast one where it is installed."""
+    assert head_parser("h11") is h11_parser.parse_head
+    assert head_parser("httptools") is httptools_parser.parse_head
+    assert head_parser("auto") is httptools_parser.parse_head
+
+
+def test_unknown_parser() -> None:
+    """Another name is the operator's error, and the message says which names there are."""
+    with pytest.raises(ConfigError, match="auto, h11, httptools"):
+        head_parser("llhttp")
+
+
+@pytest.fixture
+def without_httptools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter in which httptools is not installed."""
+    monkeypatch.delitem(sys.modules, "aiowsgi.http1.httptools_parser")
+    monkeypatch.delattr("aiowsgi.http1.httptools_parser")
+    monkeypatch.setitem(sys.modules, "httptools", None)
+
+
+@pytest.mark.usefixtures("without_httptools")
+def test_auto_without_httptools() -> None:
+    """Without the extra, auto gives h11."""
+    assert head_parser("auto") is h11_parser.parse_head
+
+
+@pytest.mark.usefixtures("without_httptools")
+def test_httptools_without_httptools() -> None:
+    """Without the extra, asking for it is the operator's error, and the message says the remedy."""
+    with pytest.raises(ConfigError, match=r"pip install aiowsgi\[fast\]"):
+        head_parser("httptools")

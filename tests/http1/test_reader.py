@@ -1,0 +1,224 @@
+"""The reader as a state machine; what it reads is the wire table's business."""
+
+from __future__ import annotations
+
+import sys
+import time
+import tracemalloc
+
+import pytest
+from reading import PARSERS, in_pieces, read
+from wire.row import SECOND, head, post
+
+from aiowsgi.exceptions import RequestError
+from aiowsgi.http1 import head_parser
+from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Limits, RawHead
+from aiowsgi.http1.reader import RequestReader
+
+GET = head()
+
+
+@pytest.fixture(params=PARSERS)
+def reader(request: pytest.FixtureRequest) -> RequestReader:
+    """A reader of each parser."""
+    return RequestReader(head_parser(request.param), Limits())
+
+
+def test_a_request_without_a_body(reader: RequestReader) -> None:
+    """A request without a body ends at once, and the next is waited for."""
+    assert reader.next_request() is None
+    reader.feed(GET)
+    request = reader.next_request()
+    assert request is not None
+    assert request.method == "GET"
+    assert reader.next_body() is END_OF_BODY
+    assert reader.next_request() is None
+
+
+def test_later_requests_stay_unparsed(reader: RequestReader) -> None:
+    """Bytes of a later request are held and counted, and looked at in their turn."""
+    reader.feed(GET + b"GET /a\r")
+    assert reader.buffered == len(GET) + 7
+    assert reader.next_request() is not None
+    assert reader.buffered == 7
+    reader.feed(b"\n")
+    assert reader.buffered == 8
+    assert reader.next_body() is END_OF_BODY
+    with pytest.raises(RequestError, match="400"):
+        reader.next_request()
+
+
+def test_started(reader: RequestReader) -> None:
+    """A request has started once a byte of it has come, an empty line before it not being one."""
+    assert not reader.started
+    reader.feed(b"\r\n")
+    assert reader.next_request() is None
+    assert not reader.started
+    reader.feed(b"G")
+    assert reader.next_request() is None
+    assert reader.started
+    reader.feed(GET[1:-1])
+    assert reader.next_request() is None
+    assert reader.started
+    reader.feed(GET[-1:])
+    assert reader.next_request() is not None
+    assert not reader.started
+    assert reader.next_body() is END_OF_BODY
+    assert not reader.started
+
+
+def test_a_body_in_pieces(reader: RequestReader) -> None:
+    """A body is given as it comes, then its end, then the next request."""
+    reader.feed(post(b"Content-Length: 4", body=b"ab"))
+    assert reader.next_request() is not None
+    assert reader.next_body() == b"ab"
+    assert reader.next_body() is NEED_DATA
+    reader.feed(b"cd" + SECOND)
+    assert reader.next_body() == b"cd"
+    assert reader.next_body() is END_OF_BODY
+    request = reader.next_request()
+    assert request is not None
+    assert request.target == "/second"
+
+
+def test_nothing_behind_the_last_request(reader: RequestReader) -> None:
+    """Behind a request that closes there is none; what was sent there is dropped."""
+    reader.feed(head(b"Connection: close") + SECOND)
+    assert reader.next_request() is not None
+    assert reader.next_body() is END_OF_BODY
+    assert reader.buffered == 0
+    assert reader.next_request() is None
+    reader.feed(SECOND)
+    assert reader.buffered == 0
+    assert reader.next_request() is None
+
+
+def test_a_fault_is_for_ever(reader: RequestReader) -> None:
+    """After a refusal every call refuses again, and nothing more is held."""
+    reader.feed(b"GET /\r\n" + SECOND)
+    for _ in range(3):
+        with pytest.raises(RequestError) as first:
+            reader.next_request()
+        with pytest.raises(RequestError) as second:
+            reader.next_body()
+        assert first.value.args == second.value.args == (400, "The request line is malformed.")
+        reader.feed(SECOND)
+        assert reader.buffered == 0
+
+
+def test_a_fault_in_a_body_is_for_ever(reader: RequestReader) -> None:
+    """The same holds where the fault is in a body."""
+    reader.feed(post(b"Transfer-Encoding: chunked", body=b"x\r\n") + SECOND)
+    assert reader.next_request() is not None
+    for call in (reader.next_body, reader.next_body, reader.next_request):
+        with pytest.raises(RequestError, match="400"):
+            call()
+
+
+def test_out_of_turn(reader: RequestReader) -> None:
+    """Asking for a body before a request, or for a request before the body's end, is a bug."""
+    with pytest.raises(RuntimeError):
+        reader.next_body()
+    reader.feed(post(b"Content-Length: 1"))
+    assert reader.next_request() is not None
+    with pytest.raises(RuntimeError):
+        reader.next_request()
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        RawHead(b"POST", b"/", b"1.1", [(b"Host", b"x")]),
+        RawHead(b"GET", b"/other", b"1.1", [(b"Host", b"x")]),
+        RawHead(b"GET", b"/", b"1.0", [(b"Host", b"x")]),
+        RawHead(b"GET", b"/", b"1.1", []),
+        RawHead(b"GET", b"/", b"1.1", [(b"Host", b"x"), (b"A", b"b")]),
+    ],
+)
+def test_a_library_that_reads_otherwise(lie: RawHead) -> None:
+    """Where the library's reading is not ours, the request is refused."""
+    reader = RequestReader(lambda _: lie, Limits())
+    reader.feed(GET)
+    with pytest.raises(RequestError, match="two ways"):
+        reader.next_request()
+
+
+def test_a_library_that_refuses_what_is_good() -> None:
+    """Where only the library finds a fault, its refusal stands."""
+
+    def refuse(_: bytes) -> RawHead:
+        raise RequestError(400, "I do not like it.")
+
+    reader = RequestReader(refuse, Limits())
+    reader.feed(GET)
+    with pytest.raises(RequestError, match="I do not like it"):
+        reader.next_request()
+
+
+def test_idle_memory() -> None:
+    """An idle reader takes at most five hundred bytes."""
+    parse_head, limits = head_parser("httptools"), Limits()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    readers = [RequestReader(parse_head, limits) for _ in range(1000)]
+    used = tracemalloc.get_traced_memory()[0] - before - sys.getsizeof(readers)
+    tracemalloc.stop()
+    assert used / len(readers) <= 500
+
+
+# Inputs as bad as known. No read of a socket brings more than 256 KiB.
+HARD = {
+    "many-fields": head(*[b"A:b"] * 16_000),
+    "one-value": head(b"A: " + b"b" * 65_000),
+    "spaces": head(b"A:" + b" " * 65_000),
+    "tabs": head(b"A:" + b"\t" * 65_000),
+    "spaces-inside": head(b"A: b" + b" " * 65_000 + b"c"),
+    "commas": head(b"Connection: " + b"," * 65_000),
+    "coding-commas": post(b"Transfer-Encoding: " + b"a," * 32_000 + b"chunked"),
+    "coding-spaces": post(b"Transfer-Encoding: a" + b" " * 64_000 + b",chunked"),
+    "long-host": head(host=b"a" * 65_000),
+    "percent-host": head(host=b"%41" * 20_000),
+    "colons-host": head(host=b"[" + b":" * 65_000 + b"]"),
+    "long-length": post(b"Content-Length: " + b"9" * 65_000),
+    "long-target": head(target=b"http://" + b"a" * 8_000),
+    "pipelined": GET * 9_000,
+    "empty-lines": b"\r\n" * 131_072,
+    "line-feeds": b"\n" * 262_144,
+    "no-end": b"G" * 262_144,
+    "no-end-of-fields": head(*[b"A:b"] * 65_000)[:-4],
+    "tiny-chunks": post(b"Transfer-Encoding: chunked", body=b"1\r\na\r\n" * 43_690 + b"0\r\n\r\n"),
+    "extensions": post(b"Transfer-Encoding: chunked", body=b"1" + b";a" * 130_000),
+    "quoted": post(b"Transfer-Encoding: chunked", body=b'1;a="' + b'\\"' * 2_000 + b"\r\n"),
+    "trailers": post(b"Transfer-Encoding: chunked", body=b"0\r\n" + b"A:b\r\n" * 50_000),
+    "zeros": post(b"Transfer-Encoding: chunked", body=b"0" * 262_144),
+}
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize("name", HARD)
+def test_time_of_one_request(name: str, parser: str) -> None:
+    """No bytes that one read can bring take more than 50 ms to the next answer."""
+    reader = RequestReader(head_parser(parser), Limits())
+    reader.feed(HARD[name])
+    for call in (reader.next_request, reader.next_body):
+        start = time.process_time()
+        try:
+            call()
+        except (RequestError, RuntimeError):
+            break
+        finally:
+            assert time.process_time() - start < 0.05
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_a_section_byte_by_byte_takes_linear_time(parser: str) -> None:
+    """A header section of 64 KiB that comes byte by byte costs about the same for each byte."""
+
+    def cost(size: int) -> float:
+        pieces = in_pieces(head(b"A: " + b"b" * size), 1)
+        start = time.process_time()
+        assert read(parser, pieces).status is None
+        return time.process_time() - start
+
+    small, large = min(cost(4_000) for _ in range(3)), cost(64_000)
+    assert large < 16 * small * 3

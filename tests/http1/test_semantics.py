@@ -1,0 +1,108 @@
+"""What a header section means, beyond what the wire table can see."""
+
+import pytest
+from reading import PARSERS, read
+from wire.row import head, post
+
+from aiowsgi.exceptions import RequestError
+from aiowsgi.http1 import head_parser
+from aiowsgi.http1.events import CHUNKED, NEED_DATA, Limits, Request
+from aiowsgi.http1.reader import RequestReader
+
+
+def request(parser: str, sent: bytes, limits: Limits | None = None) -> Request:
+    """The first request of a stream."""
+    reader = RequestReader(head_parser(parser), limits or Limits())
+    reader.feed(sent)
+    found = reader.next_request()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_plain_request(parser: str) -> None:
+    """Every fact of a request is as it was sent."""
+    sent = head(b"X-A: 1", b"x-a:\t2 ", target=b"/a%20b?c=d&e", host=b"h:80")
+    assert request(parser, sent) == Request(
+        method="GET",
+        target="/a%20b?c=d&e",
+        path="/a%20b",
+        query="c=d&e",
+        host="h:80",
+        version="HTTP/1.1",
+        fields=[(b"Host", b"h:80"), (b"X-A", b"1"), (b"x-a", b"2")],
+        content_length=0,
+        keep_alive=True,
+        expect_continue=False,
+    )
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_absolute_form_replaces_host(parser: str) -> None:
+    """The authority of the target is the host, also in the fields, where it stands once."""
+    sent = head(b"A: b", target=b"http://a.example:81/p?q", host=b"b.example")
+    found = request(parser, sent)
+    assert (found.host, found.path, found.query) == ("a.example:81", "/p", "q")
+    assert found.target == "http://a.example:81/p?q"
+    assert found.fields == [(b"Host", b"a.example:81"), (b"A", b"b")]
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_absolute_form_gives_host_to_1_0(parser: str) -> None:
+    """An HTTP/1.0 request without Host gets the authority of its target for one."""
+    found = request(parser, b"GET http://a.example/ HTTP/1.0\r\n\r\n")
+    assert found.fields == [(b"Host", b"a.example")]
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize(
+    ("sent", "facts"),
+    [
+        (post(b"Content-Length: 0042"), (42, True, False)),
+        (post(b"Content-Length: 0"), (0, True, False)),
+        (post(b"Transfer-Encoding: CHUNKED"), (CHUNKED, True, False)),
+        (post(b"Expect: 100-Continue", b"Content-Length: 1"), (1, True, True)),
+        (post(b"Expect: 100-continue", b"Transfer-Encoding: chunked"), (CHUNKED, True, True)),
+        # Nothing is to come, so that nothing need be asked for.
+        (post(b"Expect: 100-continue"), (0, True, False)),
+        (
+            post(b"Expect: 100-continue", b"Content-Length: 1", version=b"HTTP/1.0"),
+            (1, False, False),
+        ),
+        (head(b"Connection: close"), (0, False, False)),
+        (head(b"Connection: keep-alive", version=b"HTTP/1.0"), (0, True, False)),
+        (head(version=b"HTTP/1.0"), (0, False, False)),
+    ],
+)
+def test_framing_and_persistence(sent: bytes, facts: tuple[int, bool, bool], parser: str) -> None:
+    """Length, keep-alive and expectation follow from the fields and the version."""
+    found = request(parser, sent)
+    assert (found.content_length, found.keep_alive, found.expect_continue) == facts
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_body_size_limit(parser: str) -> None:
+    """A Content-Length at the limit is taken and one beyond it refused; 0 is no limit."""
+    sent = post(b"Content-Length: 999999999999999999")
+    assert request(parser, sent, Limits(body_size=0)).content_length == 999999999999999999
+    assert request(parser, sent, Limits(body_size=999999999999999999)).content_length
+    with pytest.raises(RequestError, match="413"):
+        request(parser, sent, Limits(body_size=999999999999999998))
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_first_of_several_faults(parser: str) -> None:
+    """Of several faults the same one is answered, whatever the library would see first."""
+    sent = head(b"Transfer-Encoding: gzip, chunked", b"Content-Length: x", host=b"a b")
+    assert read(parser, [sent]).status == 400
+    sent = head(b"Expect: x", b"Transfer-Encoding: gzip, chunked")
+    assert read(parser, [sent]).status == 501
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_nothing_is_known_of_a_body_before_it_comes(parser: str) -> None:
+    """Behind a head with a length, the reader asks for data."""
+    reader = RequestReader(head_parser(parser), Limits())
+    reader.feed(post(b"Content-Length: 1"))
+    assert reader.next_request() is not None
+    assert reader.next_body() is NEED_DATA

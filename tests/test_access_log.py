@@ -1,0 +1,327 @@
+"""The access log's formats: what a line says, and that nobody can forge one."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiowsgi.access_log import DEFAULT_FORMAT, NAMED_FORMATS, Record, compile_format
+from aiowsgi.exceptions import ConfigError
+
+RECORD = Record(
+    client_host="192.0.2.7",
+    client_port=51234,
+    method="GET",
+    target="/a%20b?x=1&y=%22",
+    version="HTTP/1.1",
+    status=200,
+    response_bytes=13,
+    time=1_700_000_000.25,
+    duration=1.2345678,
+    queue_time=0.001,
+    read_time=0.002,
+    app_time=1.2,
+    write_time=0.0315,
+    request_id="r-1",
+)
+
+ENVIRON = {
+    "HTTP_REFERER": "http://example.com/",
+    "HTTP_USER_AGENT": "curl/8",
+    "HTTP_AUTHORIZATION": "Basic " + b64encode(b"ann:secret").decode(),
+    "HTTP_X_TRACE": "t1",
+    "CONTENT_TYPE": "text/plain",
+    "CONTENT_LENGTH": "5",
+    "wsgi.url_scheme": "https",
+    "wsgi.multithread": True,
+    "app.object": object(),
+    "app.text": "\u20ac \U0001f600",
+}
+
+RESPONSE_FIELDS = [("Content-Type", "text/html"), ("X-Tag", "a"), ("x-tag", "b")]
+
+NATIVE = st.text(st.characters(max_codepoint=0xFF), max_size=30)
+"""What the bytes of a request can become (PEP 3333)."""
+
+TOKEN = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF), min_size=1, max_size=30)
+"""As far as a request line can be split: anything without whitespace in ASCII."""
+
+
+def line(text: str, record: Record = RECORD, environ: Mapping[str, object] = ENVIRON) -> str:
+    """The line of one record whose variables come from ``environ``."""
+    compiled = compile_format(text, pid=42)
+    values = tuple(map(environ.get, compiled.variables))
+    fields = RESPONSE_FIELDS if compiled.response_fields else ()
+    [result] = compiled.lines([record._replace(variables=values, response_fields=fields)])
+    return result
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("%(h)s", "192.0.2.7"),
+        ("%(l)s", "-"),
+        ("%(u)s", "ann"),
+        ("%(r)s", "GET /a%20b?x=1&y=%22 HTTP/1.1"),
+        ('"%(r)s"', '"GET /a%20b?x=1&y=%22 HTTP/1.1"'),
+        ("%(m)s", "GET"),
+        ("%(target)s", "/a%20b?x=1&y=%22"),
+        ("%(U)s", "/a%20b"),
+        ("%(q)s", "x=1&y=%22"),
+        ("%(H)s", "HTTP/1.1"),
+        ("%(s)s", "200"),
+        ("%(B)s", "13"),
+        ("%(b)s", "13"),
+        ("%(f)s", "http://example.com/"),
+        ("%(a)s", "curl/8"),
+        ("%(T)s", "1"),
+        ("%(M)s", "1234"),
+        ("%(D)s", "1234567"),
+        ("%(L)s", "1.234568"),
+        ("%(p)s", "<42>"),
+        ("%({X-Trace}i)s", "t1"),
+        ("%({x-trace}i)s", "t1"),
+        ("%({content-type}i)s %({Content-Length}i)s", "text/plain 5"),
+        ("%({x-absent}i)s", "-"),
+        ("%({content-type}o)s", "text/html"),
+        ('"%({X-Tag}o)s"', '"a, b"'),
+        ("%({x-absent}o)s", "-"),
+        ("%({wsgi.url_scheme}e)s", "https"),
+        ("%({wsgi.multithread}e)s", "True"),
+        ("%({app.object}e)s", "-"),
+        ('"%({app.text}e)s"', '"\\u20ac \\U0001f600"'),
+        ("%({absent}e)s", "-"),
+        ("%(client_port)s", "51234"),
+        ("%(request_id)s", "r-1"),
+        ("%(duration_ms)s", "1234.568"),
+        ("%(queue_ms)s", "1.000"),
+        ("%(read_ms)s", "2.000"),
+        ("%(app_ms)s", "1200.000"),
+        ("%(write_ms)s", "31.500"),
+        ("100%% of\t%(m)s: é", "100% of\tGET: é"),
+    ],
+)
+def test_atoms(text: str, expected: str) -> None:
+    """Each atom gives what gunicorn's documentation, or its own name, promises."""
+    assert line(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/", "/"),
+        ("/a?b://c", "/a"),
+        ("/a://b", "/a://b"),
+        ("http://example.com/x/y?q", "/x/y"),
+        ("http://example.com", "/"),
+        ("*", "*"),
+    ],
+)
+def test_path_of_each_form_of_target(target: str, path: str) -> None:
+    """The path has neither query nor, in absolute form, an authority."""
+    assert line("%(U)s", RECORD._replace(target=target)) == path
+
+
+NOTHING = Record("", 0, "", "", "", 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def test_nothing_known_is_a_dash_in_every_place() -> None:
+    """A connection refused before its request line was read still gives a line of all fields."""
+    compiled = compile_format('%(h)s %(u)s "%(r)s" %(r)s %(b)s "%(a)s" %(client_port)s')
+    assert compiled.lines([NOTHING]) == ['- - "-" - - - - "-" -']
+
+
+@pytest.mark.parametrize(
+    ("credentials", "user"),
+    [
+        ("Basic " + b64encode(b"ann:secret").decode(), "ann"),
+        ("bAsIc " + b64encode(b"ann").decode(), "ann"),
+        ("Basic " + b64encode(b"a b\n:x").decode(), r"a\x20b\x0a"),
+        ("Basic " + b64encode("jürg:x".encode()).decode(), r"j\xc3\xbcrg"),
+        ("Basic !!!!", "-"),
+        ("Basic YQ", "-"),
+        ("Basic \xff", "-"),
+        ("Bearer abc", "-"),
+        ("", "-"),
+    ],
+)
+def test_user_of_basic_credentials(credentials: str, user: str) -> None:
+    """The user name is logged, never a password, and never what is no Basic credentials."""
+    assert line("%(u)s", environ={"HTTP_AUTHORIZATION": credentials}) == user
+
+
+def test_time_is_local_with_its_offset() -> None:
+    """The time stands in brackets, in English, with an offset that makes it unambiguous."""
+    stamp = line("%(t)s")
+    assert datetime.strptime(stamp, "[%d/%b/%Y:%H:%M:%S %z]").timestamp() == int(RECORD.time)
+
+
+def test_time_follows_the_records_of_a_batch() -> None:
+    """The remembered second is never used for another one."""
+    seconds = [1_700_000_000, 1_700_000_000, 1_700_000_001, 1_700_000_000, 1_700_086_400]
+    stamps = compile_format("%(t)s").lines([RECORD._replace(time=s + 0.9) for s in seconds])
+    parsed = [datetime.strptime(stamp, "[%d/%b/%Y:%H:%M:%S %z]").timestamp() for stamp in stamps]
+    assert parsed == seconds
+
+
+# What a format asks for
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "response_fields"),
+    [
+        ("common", ("HTTP_AUTHORIZATION",), False),
+        ("combined", ("HTTP_AUTHORIZATION", "HTTP_REFERER", "HTTP_USER_AGENT"), False),
+        ("json", ("HTTP_AUTHORIZATION", "HTTP_REFERER", "HTTP_USER_AGENT"), False),
+        ("%(m)s", (), False),
+        ("%(a)s %({User-Agent}i)s %({HTTP_USER_AGENT}e)s", ("HTTP_USER_AGENT",), False),
+        ("%({x}o)s", (), True),
+    ],
+)
+def test_needs(text: str, variables: tuple[str, ...], response_fields: bool) -> None:
+    """A format names each variable that it reads, once, and no other."""
+    compiled = compile_format(text)
+    assert (compiled.variables, compiled.response_fields) == (variables, response_fields)
+
+
+# Named formats
+
+
+def test_default_is_combined_and_the_duration() -> None:
+    """Readers of the combined format find everything where they know it."""
+    assert line(DEFAULT_FORMAT) == line("combined") + " 1234.568ms"
+    assert line("combined").startswith(line("common") + ' "')
+
+
+COMBINED = re.compile(
+    r'(?P<h>\S+) (?P<l>\S+) (?P<u>\S+) \[(?P<t>[^\]]+)\] "(?P<r>(?:[^"\\]|\\.)*)" '
+    r'(?P<s>\d+) (?P<b>\d+|-) "(?P<f>(?:[^"\\]|\\.)*)" "(?P<a>(?:[^"\\]|\\.)*)"(?: [0-9.]+ms)?'
+)
+
+
+def unescape(text: str) -> str:
+    """Undo the escapes of a native string."""
+    return re.sub(
+        r"\\(?:x([0-9a-f]{2})|(.))",
+        lambda match: chr(int(match[1], 16)) if match[1] else match[2],
+        text,
+    )
+
+
+@given(method=TOKEN, target=TOKEN, version=TOKEN, host=NATIVE, referer=NATIVE, agent=NATIVE)
+@pytest.mark.parametrize("name", ["combined", DEFAULT_FORMAT])
+def test_no_field_can_be_forged(
+    name: str, method: str, target: str, version: str, host: str, referer: str, agent: str
+) -> None:
+    """Whatever a client sends, the usual expression finds the very values in their places."""
+    record = RECORD._replace(method=method, target=target, version=version, client_host=host)
+    result = line(name, record, {"HTTP_REFERER": referer, "HTTP_USER_AGENT": agent})
+    assert result.isascii()
+    assert result.isprintable()
+    match = COMBINED.fullmatch(result)
+    assert match is not None
+    assert unescape(match["h"]) == (host or "-")
+    assert unescape(match["r"]) == f"{method} {target} {version}"
+    assert unescape(match["f"]) == (referer or "-")
+    assert unescape(match["a"]) == (agent or "-")
+
+
+@given(values=st.lists(NATIVE, min_size=7, max_size=7))
+def test_bare_fields_split_at_spaces(values: list[str]) -> None:
+    """Outside quotes no value adds a field, not even one in a place that has no spaces."""
+    method, target, version, user, agent, field, request_id = values
+    text = "%(r)s %(u)s %(a)s %({x-y}i)s %(request_id)s %(U)s %(q)s"
+    environ = {
+        "HTTP_AUTHORIZATION": "Basic " + b64encode(user.encode("latin-1")).decode(),
+        "HTTP_USER_AGENT": agent,
+        "HTTP_X_Y": field,
+    }
+    record = RECORD._replace(method=method, target=target, version=version, request_id=request_id)
+    fields = line(text, record, environ).split(" ")
+    assert len(fields) == 9
+    expected = [method, target, version, user.partition(":")[0], agent, field, request_id]
+    assert [unescape(text) for text in fields[:7]] == [value or "-" for value in expected]
+
+
+# JSON
+
+
+@given(
+    texts=st.lists(NATIVE, min_size=6, max_size=6),
+    numbers=st.lists(st.integers(0, 2**40), min_size=3, max_size=3),
+    times=st.lists(st.floats(0, 1e6), min_size=5, max_size=5),
+)
+def test_json_round_trip(texts: list[str], numbers: list[int], times: list[float]) -> None:
+    """A line of JSON is one object on one line, whose members are the record's values."""
+    host, method, target, request_id, referer, agent = texts
+    port, status, size = numbers
+    facts = (host, port, method, target, "HTTP/1.0", status, size, RECORD.time, *times)
+    record = Record._make((*facts, None, (), ()))
+    environ = {"HTTP_REFERER": referer, "HTTP_USER_AGENT": agent}
+    result = line("json", record._replace(request_id=request_id), environ)
+    assert result.isascii()
+    assert result.isprintable()
+    assert json.loads(result) == {
+        "level": "info",
+        "logger": "aiowsgi.access",
+        "pid": 42,
+        "time": "2023-11-14T22:13:20.250Z",
+        "client": host or None,
+        "client_port": port or None,
+        "user": None,
+        "method": method or None,
+        "target": target or None,
+        "protocol": "HTTP/1.0",
+        "status": status,
+        "bytes": size,
+        "referer": referer or None,
+        "user_agent": agent or None,
+        "request_id": request_id or None,
+        "duration_ms": pytest.approx(times[0] * 1e3, abs=0.001),
+        "queue_ms": pytest.approx(times[1] * 1e3, abs=0.001),
+        "read_ms": pytest.approx(times[2] * 1e3, abs=0.001),
+        "app_ms": pytest.approx(times[3] * 1e3, abs=0.001),
+        "write_ms": pytest.approx(times[4] * 1e3, abs=0.001),
+    }
+
+
+# Refused formats
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("combind", "'combind' is none of timed, combined, common, json.*; did you mean combined?"),
+        ("", "'' is none of"),
+        ("%(x)s", r"there is no atom %\(x\)s; there are l, p, t, .*, \{name\}i, \{name\}o and"),
+        ("%(S)s", r"there is no atom %\(S\)s; did you mean s\?"),
+        ("%(duration)s", r"there is no atom %\(duration\)s; did you mean duration_ms\?"),
+        ("%()s", r"there is no atom %\(\)s"),
+        ("%({x-y})s", r"there is no atom %\(\{x-y\}\)s; write %\(\{name\}i\)s"),
+        ("%({x-y}z)s", r"write %\(\{name\}i\)s, %\(\{name\}o\)s or %\(\{KEY\}e\)s"),
+        ("%({}i)s", "there is no atom"),
+        ("%(h)s %s", "'%s' does not begin with an atom; write %% for a percent sign"),
+        ("%(h)d", r"'%\(h\)d' does not begin with an atom"),
+        ("100%", "'%' does not begin with an atom"),
+        ("%(h)s\n", "a format may hold tabs, but no line end"),
+        ("%(h)s\x1b[0m", "no other control character"),
+        ("%(h)s\ud800", "no other control character"),
+    ],
+)
+def test_refused_formats(text: str, message: str) -> None:
+    """What is no format is refused at once, with what may have been meant."""
+    with pytest.raises(ConfigError, match=message):
+        compile_format(text)
+
+
+@pytest.mark.parametrize("name", NAMED_FORMATS)
+def test_an_empty_batch_has_no_lines(name: str) -> None:
+    """No records, no lines."""
+    assert compile_format(name).lines([]) == []

@@ -1,0 +1,86 @@
+"""The form of a row, and short ways to write one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["HIDDEN", "SECOND", "Row", "Seen", "bad", "good", "head", "post", "section"]
+
+SECOND = b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n"
+"""Sent behind every row: answered behind a good one that does not close, never behind a bad one."""
+
+HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
+"""A request that a lax reader would find inside another one; no row ever lets it be seen."""
+
+
+class Seen(NamedTuple):
+    """One request as an application would see it."""
+
+    method: str
+    target: str
+    host: str
+    body: bytes
+
+
+class Row(NamedTuple):
+    """What is sent on a fresh connection, and what must come of it."""
+
+    id: str
+    sent: bytes
+    seen: tuple[Seen, ...]
+    status: int | None
+    """The refusal behind the requests seen; None where nothing is refused."""
+    closes: bool
+    """Whether the last request seen ends the connection."""
+    cve: str
+    """Where this has gone wrong before, if that is on record."""
+    section: str
+
+
+def good(
+    name: str,
+    sent: bytes,
+    *seen: tuple[str, str, str, bytes],
+    closes: bool = False,
+    cve: str = "",
+) -> Row:
+    """A row whose requests are all taken; by default one ``GET /`` of host ``x``."""
+    requests = tuple(Seen(*request) for request in seen) or (Seen("GET", "/", "x", b""),)
+    return Row(name, sent, requests, None, closes, cve, "")
+
+
+def bad(
+    name: str,
+    sent: bytes,
+    status: int = 400,
+    *seen: tuple[str, str, str, bytes],
+    cve: str = "",
+) -> Row:
+    """A row that is refused with ``status`` behind the requests seen, of which there are none."""
+    return Row(name, sent, tuple(Seen(*request) for request in seen), status, True, cve, "")
+
+
+def section(name: str, *rows: Row) -> list[Row]:
+    """Put the rows under a section of an RFC, which becomes part of their ids."""
+    prefix = name.lower().replace(" section ", "-").replace(" ", "")
+    return [row._replace(id=f"{prefix}-{row.id}", section=name) for row in rows]
+
+
+def head(
+    *lines: bytes,
+    method: bytes = b"GET",
+    target: bytes = b"/",
+    version: bytes = b"HTTP/1.1",
+    host: bytes | None = b"x",
+) -> bytes:
+    """A header section of a request line, Host unless None, and further field lines."""
+    hosts = [] if host is None else [b"Host: " + host]
+    request_line = b" ".join([method, target, version])
+    return b"\r\n".join([request_line, *hosts, *lines, b"", b""])
+
+
+def post(
+    *lines: bytes, body: bytes = b"", target: bytes = b"/", version: bytes = b"HTTP/1.1"
+) -> bytes:
+    """A POST of host ``x`` with further field lines and whatever follows them."""
+    return head(*lines, method=b"POST", target=target, version=version) + body
