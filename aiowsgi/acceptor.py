@@ -1,8 +1,8 @@
 """Accepting connections from one listening socket.
 
-asyncio's own servers accept for as long as there are descriptors, and then log an error every
-second while the clients wait. Here accepting is ours: it stops *before* descriptors run out, it can
-be paused and resumed on any loop, and a new connection is given to whoever makes the protocol.
+asyncio's own servers log an error every second once descriptors have run out, while the clients
+wait. Here accepting is ours: it can be paused and resumed on any loop, says once that it had to
+pause, and gives a new connection to whoever makes the protocol.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Acceptor:
         self._active = False
         # Will resume after the system had no room; None while not waiting for that.
         self._retry: asyncio.TimerHandle | None = None
+        # That it had none has been logged, and it has had none since.
+        self._starving = False
 
     def start(self) -> None:
         """Begin or go on accepting. Idempotent."""
@@ -79,12 +81,15 @@ class Acceptor:
                     self._wait_for_room(error)
                     return
             else:
+                self._starving = False
                 connection.settimeout(0)
                 self._accepted(connection)
 
     def _wait_for_room(self, error: OSError) -> None:
         """Pause, not spin: the listener stays readable for as long as it is not accepted from."""
-        logger.warning("accepting is paused: %s", error)
+        if not self._starving:
+            logger.warning("accepting is paused: %s", error)
+            self._starving = True
         self.stop()
         self._exhausted()
         self._retry = self._loop.call_later(PAUSE, self._resume)

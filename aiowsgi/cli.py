@@ -33,8 +33,9 @@ from aiowsgi.settings import Sources, enter, flag_name
 
 __all__ = ["Runner", "main"]
 
-Runner: TypeAlias = Callable[[str, Config], int]
-"""Serves the application of that name until it is stopped; returns the exit status."""
+Runner: TypeAlias = Callable[[str, Config, Sources], int]
+"""Serves the application of that name until it is stopped; returns the exit status. The sources
+are those of the configuration, to be settled again by a reload."""
 
 EXIT_USAGE: Final = 2
 EXIT_START: Final = 3
@@ -78,7 +79,7 @@ def _obey(argv: Sequence[str], run: Runner | None) -> int:
     if commands["check_config"]:
         return _check(settings.config)
     name = _named_application(settings.config)
-    return (run or _server())(name, settings.config)
+    return (run or _server())(name, settings.config, sources)
 
 
 def _show(text: str) -> int:

@@ -27,7 +27,6 @@ The laws:
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import socket
 import struct
@@ -36,21 +35,23 @@ from contextlib import suppress
 from enum import IntEnum
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from aiowsgi.bridge.exchange import CONTINUE, Body, Exchange
+from aiowsgi.bridge.exchange import CONTINUE, Exchange
 from aiowsgi.bridge.outlet import Drained, Outlet
 from aiowsgi.bridge.ports import SocketPort, TransportPort
 from aiowsgi.bridge.request_body import StreamedBody, open_stream
-from aiowsgi.environ import Peer
+from aiowsgi.endpoints import behind_proxies, peer_of
+from aiowsgi.environ import Peer, peer_environ
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
 from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Request
 from aiowsgi.http1.reader import RequestReader
-from aiowsgi.http1.response import Fields, ResponseContext, error_response
+from aiowsgi.http1.response import Fields, error_response
 from aiowsgi.intake import Intake
 
 if TYPE_CHECKING:
     from aiowsgi.hub import Hub
+    from aiowsgi.proxy_protocol import ProxyHeader
 
 __all__ = ["Connection", "State"]
 
@@ -78,13 +79,19 @@ class State(IntEnum):
     CLOSED = 5
 
 
+# Looking a member up on its enum costs as much as a call in Python 3.11, hence names of our own.
+_IDLE, _HEAD, _BODY, _SERVING, _LINGERING, _CLOSED = State
+
+
 class Connection(asyncio.Protocol):
     """See the module's docstring. The methods stand in the order of a connection's life."""
 
     __slots__ = (
         "_client_closes",
         "_collecting",
+        "_environ",
         "_eof",
+        "_header",
         "_hub",
         "_outlet",
         "_peer",
@@ -92,6 +99,7 @@ class Connection(asyncio.Protocol):
         "_reader",
         "_reading",
         "_received_at",
+        "_refused",
         "_since",
         "_streamed",
         "_transport",
@@ -100,9 +108,14 @@ class Connection(asyncio.Protocol):
         "watched_at",
     )
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(
+        self, hub: Hub, header: ProxyHeader | None = None, *, refused: bool = False
+    ) -> None:
+        """``header`` is what a proxy has sent ahead; ``refused`` answers 503 and no request."""
         self._hub = hub
-        self.state = State.IDLE
+        self._header = header
+        self._refused = refused
+        self.state = _IDLE
         # The patrol's own; see `Watched`.
         self.watched_at = 0
         self._reader = RequestReader(hub.parse_head, hub.limits)
@@ -111,6 +124,8 @@ class Connection(asyncio.Protocol):
         self._port: SocketPort | TransportPort
         self._outlet: Outlet
         self._peer: Peer
+        # What every environ of this connection begins with; None before the first request.
+        self._environ: dict[str, Any] | None = None
         # The client sends no more.
         self._eof = False
         # The client expects that the response in the making is the last one.
@@ -135,25 +150,34 @@ class Connection(asyncio.Protocol):
         hub = self._hub
         self._transport = transport = cast("asyncio.Transport", transport)
         sock: socket.socket = transport.get_extra_info("socket")
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            # Nagle's algorithm would hold the second of two small writes back until the client's
-            # delayed acknowledgement of the first.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if transport.get_extra_info("ssl_object") is None:
-            self._port = SocketPort(sock)
-        else:
-            self._port = TransportPort(transport)
+        try:
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                # Nagle's algorithm would hold the second of two small writes back until the
+                # client's delayed acknowledgement of the first.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if transport.get_extra_info("ssl_object") is None:
+                self._port = SocketPort(sock)
+            else:
+                self._port = TransportPort(transport)
+        except OSError as error:
+            # The client has gone already, or there is no descriptor for the duplicate.
+            logger.warning("a connection could not be set up: %s", error)
+            self.state = _CLOSED
+            transport.abort()
+            return
         self._outlet = Outlet(self._port, self._wake, hub.backlog)
-        self._peer = _peer(transport)
+        self._peer = peer_of(transport, self._header)
         self._since = monotonic()
         hub.connections.add(self)
         hub.patrol.watch(self)
+        if self._refused:
+            self._refuse(RequestError(503, "There are too many connections."), None, RETRY_AFTER)
 
     # Receiving
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
-        if self.state is State.SERVING and not self._outlet.in_use():
+        if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
         self._ON_DATA[self.state](self, data)
 
@@ -184,18 +208,21 @@ class Connection(asyncio.Protocol):
         except RequestError as error:
             self._refuse(error, None)
             return
-        if self.state is State.IDLE and (request is not None or self._reader.started):
-            self.state = State.HEAD
+        if self.state is _IDLE and (request is not None or self._reader.started):
+            self.state = _HEAD
             self._received_at = self._since = monotonic()
         if request is not None:
-            self._begin_body(request)
+            try:
+                self._begin_body(request)
+            except RequestError as error:
+                self._refuse(error, request)
 
     def eof_received(self) -> bool:
         """Called by the transport; True keeps it open for the response."""
         self._eof = True
-        if self.state is State.SERVING and not self._outlet.in_use():
+        if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
-        if self.state is not State.SERVING:
+        if self.state is not _SERVING:
             return False
         owner = self._outlet.owner
         if isinstance(owner, Exchange):
@@ -220,14 +247,16 @@ class Connection(asyncio.Protocol):
         mode = self._hub.request_buffering
         if request.content_length == 0:
             self._reader.next_body()
-            self._submit(request, Body(io.BytesIO(), 0))
+            self._submit(self._exchange(request))
         elif mode == "off" or (mode == "auto" and request.expect_continue):
             self._stream_body(request, ())
         else:
             if request.expect_continue:
-                self._outlet.send(None, (CONTINUE,), last=False)
+                # If the client has gone, the loop has been told.
+                with suppress(ClientDisconnected):
+                    self._outlet.send(None, (CONTINUE,), last=False)
             self._collecting = request, Intake(to_disk=mode == "on")
-            self.state = State.BODY
+            self.state = _BODY
             self._collect_body()
 
     def _collect_body(self) -> None:
@@ -238,8 +267,9 @@ class Connection(asyncio.Protocol):
         try:
             while (event := self._reader.next_body()) is not NEED_DATA:
                 if event is END_OF_BODY:
+                    exchange = self._exchange(request).carry(intake.open(), intake.size)
                     self._collecting = None
-                    self._submit(request, Body(intake.open(), intake.size))
+                    self._submit(exchange)
                     return
                 intake.add(event)
                 if intake.full:
@@ -259,16 +289,18 @@ class Connection(asyncio.Protocol):
             streamed.feed(block)
         self._streamed = streamed
         self._pump_body(streamed)
-        self._submit(request, Body(open_stream(streamed), request.content_length, streamed))
+        stream = open_stream(streamed)
+        self._submit(self._exchange(request).carry(stream, request.content_length, streamed))
 
     def _pump_body(self, streamed: StreamedBody) -> None:
         """Pass on to the application what has come of its body."""
-        self._since = monotonic()
         try:
             while (event := self._reader.next_body()) is not NEED_DATA:
                 if event is END_OF_BODY:
                     streamed.end()
                     self._streamed = None
+                    # Else nobody would see the client go.
+                    self._read_on(reading=self._reader.buffered <= PIPELINE)
                     return
                 if streamed.feed(event):
                     self._read_on(reading=False)
@@ -277,22 +309,36 @@ class Connection(asyncio.Protocol):
 
     # Serving
 
-    def _submit(self, request: Request, body: Body) -> None:
+    def _exchange(self, request: Request) -> Exchange:
+        """Raises RequestError, where a trusted proxy makes no sense."""
+        hub, environ = self._hub, self._environ
+        if environ is None:
+            environ = self._environ = peer_environ(hub.service.environ, self._peer)
+        if hub.trusted is not None:
+            script_name = environ["SCRIPT_NAME"]
+            request, peer, prefix = behind_proxies(request, self._peer, hub.trusted, script_name)
+            if peer is not self._peer:
+                environ = peer_environ(hub.service.environ, peer) | {"SCRIPT_NAME": prefix}
+        return Exchange(hub.service, self._outlet, environ, request, self._received_at)
+
+    def _submit(self, exchange: Exchange) -> None:
         """Give a request to the pool."""
         hub = self._hub
-        if hub.queue_full:
-            body.stream.close()
+        request = exchange.request
+        if hub.queue_full():
+            exchange.give_up()
             self._refuse(RequestError(503, "The server is busy."), request, RETRY_AFTER)
             return
-        self.state = State.SERVING
+        hub.requests += 1
+        self.state = _SERVING
         self._client_closes = not request.keep_alive
-        exchange = Exchange(hub.service, self._outlet, self._peer, request, body, self._received_at)
         # A next request that is here already, or the client's end, is gone on with at once.
         self._outlet.lend(exchange, notify=self._eof or self._reader.buffered > 0)
         try:
-            hub.submit(exchange)
+            hub.execute(exchange.run)
         except RuntimeError:
             # The embedder's executor was shut down before the server was.
+            exchange.give_up()
             self._refuse(RequestError(503, "The server is stopping."), request)
 
     def _refuse(self, error: RequestError, request: Request | None, fields: Fields = ()) -> None:
@@ -309,15 +355,13 @@ class Connection(asyncio.Protocol):
             and not service.draining
             and self._streamed is None
         )
-        context = ResponseContext(
+        context = service.context(
             head_only=request is not None and request.method == "HEAD",
             http_11=request is None or request.version == "HTTP/1.1",
             keep_alive=keep,
-            date=service.date(),
-            server=service.server,
         )
         head = error_response(error.status, error.detail, context, fields)
-        self.state = State.SERVING
+        self.state = _SERVING
         self._client_closes = False
         self._streamed = None
         self._outlet.lend(None)
@@ -335,12 +379,12 @@ class Connection(asyncio.Protocol):
 
     def _attend(self) -> None:
         """See what the worker wants, or has done. May be called at any time on the loop."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED or self._transport.is_closing():
             return
         self._DRAINED[self._outlet.drain()](self)
         if self._streamed is not None and self._streamed.hungry:
             self._read_on(reading=True)
-        if self.state is State.SERVING and not self._outlet.in_use():
+        if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
 
     # Sending what the worker left
@@ -391,16 +435,20 @@ class Connection(asyncio.Protocol):
 
     def _end_exchange(self) -> None:
         """The response is sent: read the next request, or close."""
-        hub, reader = self._hub, self._reader
-        if self._outlet.closing or (hub.service.draining and not reader.buffered):
+        if self._transport.is_closing():
+            return
+        reader = self._reader
+        # Not where the server drains: the client was promised that the connection stays, and its
+        # next request may be on its way. See `drain`.
+        if self._outlet.closing:
             self._linger()
             return
-        self.state = State.IDLE
+        self.state = _IDLE
         self._since = self._outlet.finished_at
         self._read_on(reading=True)
         if reader.buffered:
             self._read_request()
-        if self._eof and self.state is not State.SERVING:
+        if self._eof and self.state is not _SERVING:
             self._transport.close()
 
     def _linger(self) -> None:
@@ -410,19 +458,35 @@ class Connection(asyncio.Protocol):
         before the client has read it.
         """
         self._since = monotonic()
-        self.state = State.LINGERING
-        if self._eof or self._client_closes or not self._transport.can_write_eof():
+        self.state = _LINGERING
+        client_is_done = self._eof or (self._client_closes and self._streamed is None)
+        if client_is_done or not self._transport.can_write_eof():
             self._transport.close()
             return
         self._read_on(reading=True)
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:
+            # The client has reset the connection, which the loop has not noticed yet.
+            self._transport.abort()
 
     def drain(self) -> None:
-        """The server stops: close if nothing goes on, else after the response. Idempotent."""
-        if self.state is State.SERVING and not self._outlet.in_use():
+        """The server stops: close if nothing has gone on for `DRAIN_IDLE`. To be called again until
+        the connection has gone: the next response will say that it is the last."""
+        if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
-        elif self.state is State.IDLE and monotonic() - self._since >= DRAIN_IDLE:
+        if self.state is _IDLE and monotonic() - self._since >= DRAIN_IDLE:
             self._transport.close()
+
+    def idle_since(self) -> float | None:
+        """Since when nothing goes on, monotonic seconds; None where something does."""
+        if self.state is _SERVING and not self._outlet.in_use():
+            self._end_exchange()
+        return self._since if self.state is _IDLE else None
+
+    def close_idle(self) -> None:
+        """Close a connection on which nothing goes on."""
+        self._transport.close()
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -430,8 +494,10 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Called by the transport."""
+        if self.state is _CLOSED:
+            return
         self._unwatch_writable()
-        self.state = State.CLOSED
+        self.state = _CLOSED
         owner = self._outlet.close()
         if isinstance(owner, Exchange):
             owner.client_gone()
@@ -445,7 +511,7 @@ class Connection(asyncio.Protocol):
 
     def look(self, now: float) -> float:
         """Act on what is overdue; called by the `Patrol`."""
-        if self.state is State.SERVING and not self._outlet.in_use():
+        if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
         return self._LOOK[self.state](self, now)
 
@@ -453,7 +519,10 @@ class Connection(asyncio.Protocol):
         timeouts = self._hub.timeouts
         # A connection that has had no request yet is held to the limit for its first one.
         fresh = self._outlet.finished_at == 0.0
-        deadline = _after(self._since, timeouts.header if fresh else timeouts.keep_alive)
+        limit = timeouts.header if fresh else timeouts.keep_alive
+        if self._hub.service.draining:
+            limit = DRAIN_IDLE
+        deadline = _after(self._since, limit)
         if deadline <= now:
             self._transport.close()
         return deadline
@@ -466,8 +535,8 @@ class Connection(asyncio.Protocol):
 
     def _look_body(self, now: float) -> float:
         deadline = _after(self._since, self._hub.timeouts.body)
-        if deadline <= now:
-            self._refuse(RequestError(408, "The content took too long."), None)
+        if deadline <= now and self._collecting is not None:
+            self._refuse(RequestError(408, "The content took too long."), self._collecting[0])
         return deadline
 
     def _look_serving(self, now: float) -> float:
@@ -485,8 +554,8 @@ class Connection(asyncio.Protocol):
             written = _after(outlet.progress_at, hub.timeouts.write)
             if written <= now:
                 self._tear()
-        elif self._streamed is not None and self._streamed.hungry:
-            body = _after(self._since, hub.timeouts.body)
+        elif self._streamed is not None:
+            body = _after(self._streamed.hungry_since, hub.timeouts.body)
             if body <= now:
                 self._streamed.end(RequestBodyError(408, "The content took too long."))
         return min(written, body)
@@ -506,15 +575,3 @@ class Connection(asyncio.Protocol):
 def _after(since: float, timeout: float) -> float:
     """When ``timeout`` seconds have passed; never, where that is 0."""
     return since + timeout if timeout else inf
-
-
-def _peer(transport: asyncio.Transport) -> Peer:
-    """What the transport knows of both ends."""
-    remote = transport.get_extra_info("peername")
-    local = transport.get_extra_info("sockname")
-    scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
-    if not isinstance(local, tuple):
-        # A unix socket; PEP 3333 wants a name and a port that are not empty all the same.
-        return Peer("", "", "localhost", "443" if scheme == "https" else "80", scheme)
-    host, port = remote[:2] if isinstance(remote, tuple) else ("", "")
-    return Peer(host, str(port), local[0], str(local[1]), scheme)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
-from tempfile import _TemporaryFileWrapper
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Self
 
 __all__ = ["FileRange", "FileWrapper", "file_range"]
 
@@ -31,30 +29,40 @@ class FileWrapper:
     def __init__(self, filelike: IO[bytes], block_size: int = 64 * 1024) -> None:
         self.filelike = filelike
         self.block_size = block_size
-        close = getattr(filelike, "close", None)
-        if close is not None:
-            self.close = close
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
 
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.filelike.read(self.block_size), b"")
+    # An iterator, not only an iterable: middleware that calls iter() on it finds close() there.
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if block := self.filelike.read(self.block_size):
+            return block
+        raise StopIteration
 
 
 def file_range(filelike: object) -> FileRange | None:
     """The rest of an open regular file from its present position, or None where there is none.
 
     A ``fileno()`` alone proves nothing: that of a gzip reader is the compressed file's. So only
-    the plain files of the ``io`` module count, and what ``tempfile`` wraps around them.
+    the plain files of the ``io`` module count, and no subclass of theirs, which may read as it
+    likes, but for what ``tempfile`` wraps around them.
     """
-    if isinstance(filelike, _TemporaryFileWrapper):
-        filelike = filelike.file
-    raw = filelike.raw if isinstance(filelike, io.BufferedReader | io.BufferedRandom) else filelike
-    if not isinstance(raw, io.FileIO):
+    if type(filelike).__module__ == "tempfile":
+        filelike = getattr(filelike, "file", filelike)
+    raw = filelike
+    if type(filelike) is io.BufferedReader or type(filelike) is io.BufferedRandom:
+        raw = filelike.raw
+    if type(raw) is not io.FileIO or not raw.readable():
         return None
-    if isinstance(filelike, io.BufferedRandom):
+    if type(filelike) is io.BufferedRandom:
         filelike.flush()
     descriptor = raw.fileno()
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+    # The files of /proc are regular and have a size of 0, whatever can be read from them.
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return None
     offset = filelike.tell()  # type: ignore[attr-defined]
     return FileRange(descriptor, offset, max(0, status.st_size - offset))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiowsgi.bridge.backlog import BacklogLimits
-from aiowsgi.bridge.exchange import Exchange, Service
+from aiowsgi.bridge.exchange import Service
 from aiowsgi.bridge.wakeups import Wakeups
 from aiowsgi.http1.events import HeadParser, Limits
 from aiowsgi.patrol import Patrol
@@ -21,6 +21,7 @@ from aiowsgi.pool import WorkerPool
 
 if TYPE_CHECKING:
     from aiowsgi.connection import Connection
+    from aiowsgi.proxy import TrustedPeers
 
 __all__ = ["Hub", "Timeouts"]
 
@@ -67,32 +68,39 @@ class Hub:
     """Requests that may wait for a thread."""
     connections: set[Connection] = field(default_factory=set)
     """Those that are open."""
-    emptied: Callable[[], object] | None = None
-    """Called when the last connection has gone."""
+    trusted: TrustedPeers | None = None
+    """Whose X-Forwarded-* and Forwarded fields are believed; None: nobody looks at them."""
+    watchers: list[Callable[[], object]] = field(default_factory=list)
+    """Called when a connection has gone, or has failed to become one."""
+    requests: int = 0
+    """Requests given to the application so far."""
     wakeups: Wakeups = field(init=False)
     patrol: Patrol = field(init=False)
     execute: Callable[[Callable[[], object]], object] = field(init=False)
-    """Hands a callable to a thread."""
+    """Hands a callable to a thread. Raises RuntimeError where the executor is shut down."""
+    waiting: Callable[[], int] = field(init=False)
+    """Number of requests that wait for a thread; an embedder's executor keeps that to itself."""
 
     def __post_init__(self) -> None:
         self.wakeups = Wakeups(self.loop)
         self.patrol = Patrol(self.loop, self.timeouts.shortest())
         pool = self.executor
-        self.execute = pool.execute if isinstance(pool, WorkerPool) else pool.submit
+        if isinstance(pool, WorkerPool):
+            self.execute, self.waiting = pool.execute, pool.waiting
+        else:
+            self.execute, self.waiting = pool.submit, int
 
-    @property
     def queue_full(self) -> bool:
-        """No further request may wait. An embedder's executor bounds its queue itself."""
-        pool = self.executor
-        return isinstance(pool, WorkerPool) and pool.waiting >= self.queue_size
+        """Whether no further request may wait for a thread."""
+        return self.waiting() >= self.queue_size
 
     def leave(self, connection: Connection) -> None:
         """A connection has gone."""
         self.patrol.forget(connection)
         self.connections.discard(connection)
-        if self.emptied is not None and not self.connections:
-            self.emptied()
+        self.notice()
 
-    def submit(self, exchange: Exchange) -> None:
-        """Give an exchange to a thread. Raises RuntimeError where the executor is shut down."""
-        self.execute(exchange.run)
+    def notice(self) -> None:
+        """Tell the watchers that there may be one connection less."""
+        for watcher in self.watchers:
+            watcher()

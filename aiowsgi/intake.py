@@ -14,6 +14,7 @@ decides whether it wants the body (RFC 9110 section 10.1.1).
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import IO, Final
 
 __all__ = ["THRESHOLD", "Intake"]
@@ -72,5 +73,7 @@ class Intake:
         """Forget what was not given away."""
         self._blocks.clear()
         if self._file is not None:
-            self._file.close()
+            # What is buffered is written first, for which a full disk still has no room.
+            with suppress(OSError):
+                self._file.close()
             self._file = None

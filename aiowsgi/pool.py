@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
 from time import monotonic
@@ -33,6 +34,11 @@ class WorkerPool(Executor):
     def __init__(self, threads: int, name: str = "aiowsgi-worker") -> None:
         """Start ``threads`` threads, named ``name`` and a number."""
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        # The two that every request calls are the queue's own methods, bound once.
+        self.execute: Callable[[Callable[[], object]], object] = self._queue.put
+        """Has a thread call a callable; its result is dropped, its exception logged."""
+        self.waiting: Callable[[], int] = self._queue.qsize
+        """Gives the number of callables that no thread has taken yet."""
         self._lock = Lock()
         self._name = name
         self._started = 0
@@ -46,15 +52,6 @@ class WorkerPool(Executor):
     def size(self) -> int:
         """Number of threads that take work."""
         return len(self._threads)
-
-    @property
-    def waiting(self) -> int:
-        """Number of callables that no thread has taken yet."""
-        return self._queue.qsize()
-
-    def execute(self, task: Callable[[], object]) -> None:
-        """Have a thread call ``task``, whose result is dropped and whose exception is logged."""
-        self._queue.put(task)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """See ``concurrent.futures.Executor.submit``."""
@@ -131,6 +128,8 @@ class WorkerPool(Executor):
             try:
                 task()
             except BaseException:
-                logger.exception("error in a worker thread")
+                # A handler of the application's may raise too.
+                with suppress(BaseException):
+                    logger.exception("error in a worker thread")
             # Do not keep the last exchange alive while waiting for the next.
             del task

@@ -1,15 +1,14 @@
-"""From a finished exchange to the access log's record of it."""
+"""From a finished exchange to its line in the access log."""
 
 from __future__ import annotations
 
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
-from aiowsgi.access_log import Format, Record
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiowsgi.access_log import Line
     from aiowsgi.bridge.exchange import Exchange
     from aiowsgi.environ import Peer
     from aiowsgi.http1.events import Request
@@ -22,38 +21,38 @@ UNREAD: Final = ("", "", "")
 
 
 class AccessReport:
-    """Makes records of what the format needs, and puts them; from any thread."""
+    """Writes the access log's lines and puts them where they go; from any thread."""
 
-    def __init__(self, format_: Format, put: Callable[[Record], None]) -> None:
+    def __init__(self, line: Line, put: Callable[[str], object]) -> None:
+        self._line = line
         self._put = put
-        self._variables = format_.variables
-        self._wants_fields = format_.response_fields
 
     def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:
         """An application's response is done, for better or worse. Called by the worker."""
         request = exchange.request
+        # As the connection knows them, not as the application has left its environ.
+        host, port = exchange.client
         now = monotonic()
-        sent = exchange.finished_at or now
-        started = exchange.started_at
-        port = environ["REMOTE_PORT"]
+        received, queued = exchange.received_at, exchange.queued_at
+        started, sent = exchange.started_at, exchange.finished_at
         self._put(
-            Record(
-                environ["REMOTE_ADDR"],
-                int(port) if port else 0,
+            self._line(
+                host,
+                int(port or 0),
                 request.method,
                 request.target,
                 request.version,
                 response.status,
                 response.body_bytes,
                 time(),
-                sent - exchange.received_at,
-                started - exchange.queued_at,
-                exchange.queued_at - exchange.received_at,
+                sent - received,
+                started - queued,
+                queued - received,
                 now - started,
                 now - sent,
                 None,
-                tuple(map(environ.get, self._variables)),
-                response.fields if self._wants_fields else (),
+                environ,
+                response.fields,
             )
         )
 
@@ -66,19 +65,22 @@ class AccessReport:
             UNREAD if request is None else (request.method, request.target, request.version)
         )
         self._put(
-            Record(
-                client_host=peer.remote_addr,
-                client_port=int(peer.remote_port) if peer.remote_port else 0,
-                method=method,
-                target=target,
-                version=version,
-                status=status,
-                response_bytes=size,
-                time=time(),
-                duration=duration,
-                queue_time=0.0,
-                read_time=duration,
-                app_time=0.0,
-                write_time=0.0,
+            self._line(
+                peer.remote_addr,
+                int(peer.remote_port or 0),
+                method,
+                target,
+                version,
+                status,
+                size,
+                time(),
+                duration,
+                0.0,
+                duration,
+                0.0,
+                0.0,
+                None,
+                {},
+                (),
             )
         )

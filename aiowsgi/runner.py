@@ -1,7 +1,12 @@
 """Blocking ways to serve: what the command line calls, and ``aiowsgi.serve`` and ``aiowsgi.run``.
 
-Here the process is set up as a server's: signals, logging, the event loop's kind. Exit statuses
-are those of ``cli.py``, and
+An application that is *named* is served by worker processes under a supervisor, be it one; see
+``supervisor.py`` for why. One that is *given*, as an object, cannot be imported a second time: it
+is served by this process (``solo.py``), and what takes a second process is refused.
+
+Here the process is set up as a server's: logging, descriptors, listening sockets, pid file, user.
+The order matters: what may fail comes first, and root is given up last. Exit statuses are those of
+``cli.py``, and
 
 == ===========================================================================
 0  stopped by INT or TERM, everything answered
@@ -14,18 +19,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiowsgi import logs
-from aiowsgi.config import Config
-from aiowsgi.importer import load_application
-from aiowsgi.server import Server
-from aiowsgi.settings import enter
-from aiowsgi.sockets import raise_descriptor_limit
+from aiowsgi.address import parse_bind
+from aiowsgi.config import DEFAULT_BIND, FILE, OPTIONS, Config
+from aiowsgi.exceptions import ConfigError
+from aiowsgi.loops import loop_factory
+from aiowsgi.notify import Notifier
+from aiowsgi.privileges import Identity, pid_file
+from aiowsgi.sockets import (
+    Listeners,
+    ListenOptions,
+    open_activated,
+    open_listeners,
+    raise_descriptor_limit,
+)
 
 if TYPE_CHECKING:
+    from aiowsgi.settings import Sources
     from aiowsgi.wsgi import WSGIApplication
 
 __all__ = ["loop_factory", "run", "run_server", "serve"]
@@ -43,65 +58,156 @@ def serve(app: WSGIApplication, config: Config | None = None, **options: Any) ->
 
 
 def run(app: str, config: Config | None = None, **options: Any) -> int:
-    """Import the application ``app`` names, ``module:attribute``, and serve it; see `serve`.
+    """Serve the application that ``app`` names, ``module:attribute``, in worker processes.
 
-    Raises `ApplicationLoadError` too.
+    See `serve`. Raises `ApplicationLoadError` too.
     """
     return run_server(app, config or Config(app=app, **options))
 
 
-def run_server(app: str | WSGIApplication, config: Config) -> int:
-    """Serve ``app``, or the application of that name, as ``config`` says."""
+def run_server(app: str | WSGIApplication, config: Config, sources: Sources | None = None) -> int:
+    """Serve ``app``, or the application of that name, as ``config`` says.
+
+    ``sources`` is where ``config`` came from, and what a reload reads again; without it, a reload
+    brings new code and certificates only.
+    """
+    config = _anchored(config)
+    if isinstance(app, str):
+        return _run_workers(replace(config, app=app), sources)
+    return _run_here(app, config)
+
+
+def _run_workers(config: Config, sources: Sources | None) -> int:
+    from aiowsgi.supervisor import Supervisor
+
+    def reread() -> Config:
+        new = config if sources is None else _anchored(sources.settle().config)
+        _configure_logs(new)
+        return new
+
+    with _set_up(config) as process:
+        notifier = Notifier(os.environ)
+        supervisor = Supervisor(config, process.listeners, notifier=notifier, reread=reread)
+        main = _beside_admin(supervisor, config, process.admin)
+        if config.reload:
+            from aiowsgi.reload import beside_watch  # for development only
+
+            main = beside_watch(main, config, supervisor.restart)
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(main)
+
+
+# What takes several processes: an application given as an object is in this one only.
+_NEED_A_NAME: Final = ("reload", "max_requests", "max_rss", "max_lifetime")
+
+
+def _run_here(app: WSGIApplication, config: Config) -> int:
+    wanted = [name for name in _NEED_A_NAME if getattr(config, name)]
+    if config.workers is not None and config.workers > 1:
+        wanted.append("workers")
+    if wanted:
+        raise ConfigError(
+            f"{wanted[0]}: other processes cannot be given an application object;"
+            " name it: aiowsgi.run('module:attribute')"
+        )
+    from aiowsgi.solo import Solo
+
+    with _set_up(config) as process:
+        solo = Solo(app, config, process.listeners, Notifier(os.environ))
+        with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
+            return runner.run(_beside_admin(solo, config, process.admin))
+
+
+class _Service(Protocol):
+    """What serves: a `Supervisor` or a `Solo`."""
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit status."""
+
+    def unready(self) -> str:
+        """Why no requests should come; empty if they may."""
+
+
+async def _beside_admin(service: _Service, config: Config, listeners: Listeners) -> int:
+    """Run ``service``, and the admin endpoint on the same loop where it is wanted."""
+    if not listeners:
+        return await service.run()
+    # Imported here: most have a probe on the application itself.
+    from aiowsgi.admin import Admin, health
+    from aiowsgi.http1 import head_parser
+
+    admin = Admin(head_parser(config.http), health(service.unready))
+    await admin.start(listeners)
+    try:
+        return await service.run()
+    finally:
+        admin.close()
+
+
+# Setting up the process
+
+
+class _Process(NamedTuple):
+    """What was opened for it."""
+
+    listeners: Listeners
+    admin: Listeners
+
+
+@contextmanager
+def _set_up(config: Config) -> Iterator[_Process]:
+    """Make this process a server's, for a block."""
+    _configure_logs(config)
+    _, limit = raise_descriptor_limit()
+    logger.info("open files: up to %s", "any number" if limit < 0 else limit)
+    identity = Identity.of(config.user, config.group)
+    if config.umask is not None:
+        os.umask(config.umask)
+    with ExitStack() as opened:
+        listeners = opened.enter_context(closing(_open(config)))
+        admin = opened.enter_context(closing(_open_admin(config)))
+        opened.enter_context(pid_file(config.pid, identity))
+        files = [listener.file for listener in (*listeners, *admin)]
+        identity.own(file.path for file in files if file is not None)
+        identity.assume()
+        yield _Process(listeners, admin)
+
+
+def _configure_logs(config: Config) -> None:
     logs.configure(
         level=config.log_level,
         config=config.log_config,
         json_lines=config.access_logformat == "json",
         color=config.color,
     )
-    limit = raise_descriptor_limit()
-    logger.debug("file descriptors: %d of %d", *limit)
-    if isinstance(app, str):
-        enter(config)
-        app = load_application(app, factory=config.factory, app_dir=config.app_dir)
-        logs.enable_loggers()
-    with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-        return runner.run(_serve(app, config))
 
 
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the event loop that ``name`` says: ``auto``, ``uvloop`` or ``asyncio``."""
-    if name != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if name == "uvloop":
-                raise
-        else:
-            factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-            return factory
-    return asyncio.new_event_loop
+def _open(config: Config) -> Listeners:
+    if config.bind == (DEFAULT_BIND,) and len(activated := open_activated(os.environ)):
+        return activated
+    return open_listeners([parse_bind(bind) for bind in config.bind], _options(config))
 
 
-async def _serve(app: WSGIApplication, config: Config) -> int:
-    server = Server(app, config)
-    await server.start()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+def _open_admin(config: Config) -> Listeners:
+    addresses = [] if config.admin is None else [parse_bind(config.admin)]
+    return open_listeners(addresses, replace(_options(config), reuse_port=False))
 
-    def interrupt() -> None:
-        if stop.is_set():
-            # The second INT: whoever sits at the terminal does not want to wait.
-            os._exit(130)
-        stop.set()
 
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGQUIT, os._exit, 131)
-    loop.add_signal_handler(signal.SIGUSR1, server.reopen_logs)
-    for url in server.urls:
-        logger.info("listening on %s", url)
-    await stop.wait()
-    logger.info("stopping")
-    clean = await server.stop()
-    logger.info("stopped" if clean else "stopped; some requests were cut")
-    return 0 if clean else 1
+def _options(config: Config) -> ListenOptions:
+    return ListenOptions(
+        backlog=config.backlog,
+        reuse_port=config.reuse_port,
+        umask=config.umask,
+        uds_permissions=config.uds_permissions,
+    )
+
+
+def _anchored(config: Config) -> Config:
+    """``config`` with its files named absolutely: they are meant from here, before ``chdir``."""
+    named = {
+        field.name: os.path.abspath(name)
+        for field in fields(config)
+        if OPTIONS[field.name].kind is FILE
+        and (name := getattr(config, field.name)) not in {None, "-"}
+    }
+    return replace(config, **named)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -16,25 +17,27 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from aiowsgi import logs
-from aiowsgi.acceptor import Acceptor
 from aiowsgi.access_log import compile_format
-from aiowsgi.address import parse_bind
+from aiowsgi.address import TcpAddress, parse_bind
 from aiowsgi.bridge.backlog import BacklogLimits
 from aiowsgi.bridge.exchange import Service
 from aiowsgi.bridge.log_writer import LogWriter
 from aiowsgi.config import Config
-from aiowsgi.connection import DRAIN_IDLE, Connection
+from aiowsgi.connection import DRAIN_IDLE
+from aiowsgi.entrance import Entrance
 from aiowsgi.environ import base_environ
 from aiowsgi.http1 import head_parser
 from aiowsgi.http1.events import Limits
 from aiowsgi.hub import Hub, Timeouts
 from aiowsgi.log_sinks import LoggerSink, open_sink
 from aiowsgi.pool import WorkerPool
+from aiowsgi.proxy import TrustedPeers, parse_trusted
 from aiowsgi.report import AccessReport
 from aiowsgi.sockets import Listeners, ListenOptions, open_listeners
 from aiowsgi.wsgi_errors import ErrorStream
 
 if TYPE_CHECKING:
+    from aiowsgi.tls import ServerContexts
     from aiowsgi.wsgi import WSGIApplication
 
 __all__ = ["Server"]
@@ -43,6 +46,9 @@ logger = logging.getLogger("aiowsgi.server")
 
 SOFTWARE: Final = "aiowsgi"
 """The Server field and SERVER_SOFTWARE. No version: it would help only who looks for a hole."""
+
+HANDSHAKE: Final = 10.0
+"""Seconds for a TLS handshake where ``--header-timeout`` is off: that one has to end."""
 
 ABORT_GRACE: Final = 0.5
 """Seconds that a pool is given for its threads to end once nobody waits for their responses."""
@@ -79,8 +85,9 @@ class Server:
         self._pool: WorkerPool | None = None
         self._own_listeners: Listeners | None = None
         self._log: LogWriter | None = None
-        self._acceptors: list[Acceptor] = []
-        self._entering: set[asyncio.Task[object]] = set()
+        self._entrance: Entrance | None = None
+        self._contexts: ServerContexts | None = None
+        self._accepting = False
         # Done when the last connection of a closed server has gone.
         self._closed: asyncio.Future[None] | None = None
         self._closing = False
@@ -88,9 +95,22 @@ class Server:
     # Beginning
 
     async def start(self) -> None:
-        """Listen and serve. Raises `BindError` and `ConfigError`; then nothing is left open."""
+        """Listen and serve. Raises `BindError` and `ConfigError`; then nothing is left open.
+
+        A server starts once; RuntimeError says so.
+        """
+        if self._closed is not None:
+            raise RuntimeError("a Server starts once: make another")
+        try:
+            self._open(asyncio.get_running_loop())
+        except BaseException:
+            self._stop_listening()
+            self._give_back()
+            raise
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         config = self._config
-        loop = asyncio.get_running_loop()
+        self._closed = loop.create_future()
         parse_head = head_parser(config.http)
         if self._listeners is None:
             options = ListenOptions(
@@ -104,7 +124,6 @@ class Server:
         executor = self._executor
         if executor is None:
             executor = self._pool = WorkerPool(config.threads)
-        self._closed = loop.create_future()
         self._hub = Hub(
             loop,
             self._make_service(),
@@ -127,10 +146,29 @@ class Server:
             config.request_buffering,
             config.queue_size,
         )
-        for sock in self._listeners.sockets:
-            acceptor = Acceptor(loop, sock, self._enter, self._make_room)
-            self._acceptors.append(acceptor)
-            acceptor.start()
+        if config.proxy_headers:
+            self._hub.trusted = self._trusted()
+        if config.certfile is not None:
+            self._contexts = self._make_contexts(config.certfile)
+        self._entrance = Entrance(
+            self._hub,
+            self._listeners.sockets,
+            most=config.max_connections,
+            contexts=self._contexts,
+            proxies=self._trusted() if config.proxy_protocol else None,
+            timeout=config.header_timeout or HANDSHAKE,
+        )
+        self._hub.watchers.append(self._entrance.left)
+        self.start_accepting()
+
+    def _trusted(self) -> TrustedPeers:
+        return parse_trusted(",".join(self._config.forwarded_allow_ips))
+
+    def _make_contexts(self, certfile: str) -> ServerContexts:
+        from aiowsgi.tls import ServerContexts, TLSFiles  # not without TLS: it imports ssl
+
+        config = self._config
+        return ServerContexts(TLSFiles(certfile, config.keyfile, config.ca_certs, config.cert_reqs))
 
     def _make_service(self) -> Service:
         config = self._config
@@ -148,11 +186,12 @@ class Server:
             send_date=config.date_header,
         )
         if config.access_log:
-            format_ = compile_format(config.access_logformat)
+            line = compile_format(config.access_logformat, pid=os.getpid())
             target = logs.access_logger()
-            sink = LoggerSink(target) if target else open_sink(config.access_logfile)
-            self._log = LogWriter(format_.lines, sink)
-            report = AccessReport(format_, self._log.put)
+            self._log = LogWriter(
+                LoggerSink(target) if target else open_sink(config.access_logfile)
+            )
+            report = AccessReport(line, self._log.put)
             service.finished, service.refused = report.finished, report.refused
         return service
 
@@ -163,21 +202,33 @@ class Server:
 
     # Serving
 
-    def _enter(self, sock: socket.socket) -> None:
-        """Make a connection of an accepted socket."""
-        hub = self._hub
-        assert hub is not None
-        task = hub.loop.create_task(hub.loop.connect_accepted_socket(lambda: Connection(hub), sock))
-        self._entering.add(task)
-        task.add_done_callback(self._entered)
+    @property
+    def ready(self) -> bool:
+        """It accepts connections and is not about to stop."""
+        return self._accepting
 
-    def _entered(self, task: asyncio.Task[object]) -> None:
-        self._entering.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.warning("a connection could not be set up: %s", error)
+    @property
+    def requests_served(self) -> int:
+        """Number of requests given to the application so far."""
+        return self._hub.requests if self._hub is not None else 0
 
-    def _make_room(self) -> None:
-        """Descriptors have run out."""
+    def stop_accepting(self) -> None:
+        """Leave who connects to the kernel, and to other processes; serve who is here."""
+        self._accepting = False
+        if self._entrance is not None:
+            self._entrance.stop()
+
+    def start_accepting(self) -> None:
+        """Go on after `stop_accepting`."""
+        if self._entrance is not None and not self._closing:
+            self._accepting = True
+            self._entrance.start()
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again, for connections to come. Raises `ConfigError` where that
+        fails; then those that were read before stay in use."""
+        if self._contexts is not None:
+            self._contexts.reload()
 
     @property
     def sockets(self) -> Sequence[socket.socket]:
@@ -187,7 +238,8 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """Where it can be reached, one for each listening socket."""
-        return self._listeners.urls("http") if self._listeners is not None else []
+        scheme = "https" if self._config.certfile else "http"
+        return self._listeners.urls(scheme) if self._listeners is not None else []
 
     @property
     def url(self) -> str:
@@ -197,8 +249,8 @@ class Server:
     @property
     def port(self) -> int:
         """The port of the first listening socket; 0 for a unix socket."""
-        name = self.sockets[0].getsockname()
-        return int(name[1]) if isinstance(name, tuple) else 0
+        address = next(iter(self._listeners or ())).address
+        return address.port if isinstance(address, TcpAddress) else 0
 
     # The end
 
@@ -208,25 +260,29 @@ class Server:
         if hub is None or self._closing:
             return
         self._closing = True
-        for acceptor in self._acceptors:
-            acceptor.stop()
+        self._stop_listening()
+        hub.service.draining = True
+        hub.watchers.append(self._check_ended)
+        self._drain()
+        self._check_ended()
+
+    def _stop_listening(self) -> None:
+        self.stop_accepting()
         if self._own_listeners is not None:
             self._own_listeners.close()
-        hub.service.draining = True
-        hub.emptied = self._emptied
-        self._drain()
-        hub.loop.call_later(DRAIN_IDLE, self._drain)
-        if not hub.connections:
-            self._emptied()
 
     def _drain(self) -> None:
         assert self._hub is not None
         for connection in tuple(self._hub.connections):
             connection.drain()
+        if self._hub.connections or self._entrance.entering:
+            self._hub.loop.call_later(DRAIN_IDLE / 4, self._drain)
 
-    def _emptied(self) -> None:
-        assert self._closed is not None
-        if not self._closed.done():
+    def _check_ended(self) -> None:
+        """See whether the last connection has gone, and none is on its way in."""
+        assert self._hub is not None
+        assert self._closed is not None and self._entrance is not None  # noqa: PT018
+        if not self._hub.connections and not self._entrance.entering and not self._closed.done():
             self._closed.set_result(None)
 
     async def wait_closed(self) -> None:
@@ -251,15 +307,21 @@ class Server:
             clean = True
         except TimeoutError:
             clean = False
+            if self._entrance is not None:
+                await self._entrance.clear()
             for connection in tuple(hub.connections):
                 connection.abort()
             await self.wait_closed()
         hub.patrol.close()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._log is not None:
-            await hub.loop.run_in_executor(None, self._log.close)
+        await hub.loop.run_in_executor(None, self._give_back)
         return clean
+
+    def _give_back(self) -> None:
+        """End the threads. A response is sent before its worker has closed and logged it."""
+        if self._pool is not None:
+            self._pool.shutdown(timeout=ABORT_GRACE)
+        if self._log is not None:
+            self._log.close()
 
     def reopen_logs(self) -> None:
         """Reopen the log files, which may have been renamed. Returns at once."""

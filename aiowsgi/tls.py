@@ -2,7 +2,7 @@
 
 Only certificates and settings live here; accepting, handshakes and what to do with a client that
 speaks no TLS are ``gate.py``'s. The ``ssl`` module is imported when the first context is made: a
-server without TLS never pays for it.
+Python without OpenSSL can serve plain HTTP.
 
 **Renewal.** `ServerContexts` makes a whole new context and hands it to new connections; a
 connection keeps the context that it began with. The alternatives were weighed: loading new files

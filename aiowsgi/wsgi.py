@@ -105,6 +105,11 @@ class State(Enum):
     ABORTED = "aborted"
 
 
+# Looking a member up on its enum costs as much as a call in Python 3.11, hence names of our own.
+_NEW, _STARTED, _SENDING, _COMPLETE, _ABORTED = State
+_NONE, _LENGTH, _CHUNKED, _ = Framing
+
+
 class Response:
     """One response in the making; the object behind ``start_response`` and ``write``."""
 
@@ -120,7 +125,7 @@ class Response:
         self._head: ResponseHead | None = None
         # Body bytes that Content-Length still promises; -1 where another framing tells the end.
         self._remaining = -1
-        self.state = State.NEW
+        self.state = _NEW
         # Body bytes handed to the sink, for the access log.
         self.body_bytes = 0
 
@@ -142,7 +147,7 @@ class Response:
     @property
     def wants_no_body(self) -> bool:
         """The head is sent and nothing may follow it: HEAD, 204, 304."""
-        return self._head is not None and self._head.framing is Framing.NONE
+        return self._head is not None and self._head.framing is _NONE
 
     # PEP 3333: the start_response() callable
 
@@ -156,11 +161,11 @@ class Response:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # PEP 3333: avoid a circular reference
-        elif self.state is not State.NEW:
+        elif self.state is not _NEW:
             raise ApplicationError("start_response was called again without exc_info")
         self._checked = check_head(status, headers)
         self.fields = headers
-        self.state = State.STARTED
+        self.state = _STARTED
         return self.write
 
     # PEP 3333: the write() callable, and iteration
@@ -173,9 +178,9 @@ class Response:
             return
         if self._head is None:
             self._send_first(block, None)
-        elif self.state is State.SENDING:
+        elif self.state is _SENDING:
             self._send_next(block)
-        elif self.state is State.COMPLETE and self._head.framing is Framing.LENGTH:
+        elif self.state is _COMPLETE and self._head.framing is _LENGTH:
             raise ApplicationError(TOO_LONG)
 
     def send_whole(self, body: bytes) -> None:
@@ -190,13 +195,13 @@ class Response:
         """End the body, or find that its Content-Length was not kept."""
         if self._head is None:
             self._send_first(b"", 0)
-        if self.state is not State.SENDING:
+        if self.state is not _SENDING:
             return
         if self._remaining > 0:
             self.abort()
             raise ApplicationError(_too_short(self._remaining))
-        self.state = State.COMPLETE
-        if self._head is not None and self._head.framing is Framing.CHUNKED:
+        self.state = _COMPLETE
+        if self._head is not None and self._head.framing is _CHUNKED:
             self._sink.send(LAST_CHUNK, last=True)
         else:
             self._sink.send(last=True)
@@ -206,12 +211,12 @@ class Response:
         if self._head is not None:
             return False
         head = self._make_head(part.size)
-        if head.framing is Framing.NONE:
+        if head.framing is _NONE:
             part = part._replace(size=0)
         elif 0 <= head.length < part.size:
             part = part._replace(size=head.length)
         self._head = head
-        self.state = State.COMPLETE
+        self.state = _COMPLETE
         self.body_bytes += part.size
         self._sink.send_file(head.data, part)
         return True
@@ -221,7 +226,7 @@ class Response:
     def fail(self, error: BaseException) -> None:
         """End the response after an exception: a plain 500, or a torn connection."""
         if self._head is not None:
-            if self.state is State.SENDING:
+            if self.state is _SENDING:
                 self.abort()
             return
         self.fields = ()
@@ -229,12 +234,13 @@ class Response:
         if isinstance(error, RequestBodyError):
             status, detail = error.status, str(error)
         self._head = error_response(status, detail, self._sink.context())
-        self.state = State.COMPLETE
+        self.state = _COMPLETE
+        self.body_bytes = max(0, self._head.length)
         self._sink.send(self._head.data, last=True)
 
     def abort(self) -> None:
         """Tear the connection."""
-        self.state = State.ABORTED
+        self.state = _ABORTED
         self._sink.abort()
 
     # Details
@@ -251,40 +257,42 @@ class Response:
         """Send the head and the first block, in one call."""
         head = self._make_head(body_length)
         framing, length = head.framing, head.length
-        if framing is Framing.NONE:
+        if framing is _NONE:
             block = b""
-        elif framing is Framing.LENGTH and len(block) > length:
+        elif framing is _LENGTH and len(block) > length:
             self._head = head
             self._complete(head.data, block[:length])
             raise ApplicationError(TOO_LONG)
         self._head = head
-        last = framing is Framing.NONE or length == len(block)
+        last = framing is _NONE or length == len(block)
         if last:
             self._complete(head.data, block)
             return
-        self.state = State.SENDING
+        self.state = _SENDING
         if length >= 0:
             self._remaining = length - len(block)
         self.body_bytes += len(block)
-        if framing is Framing.CHUNKED and block:
+        if framing is _CHUNKED and block:
             self._send_joined(head.data, b"%x\r\n" % len(block), block, b"\r\n")
         else:
             self._send_joined(head.data, block)
 
     def _complete(self, head: bytes, block: bytes) -> None:
         """Send what is left of a response whose end is known from its length."""
-        self.state = State.COMPLETE
+        self.state = _COMPLETE
         self.body_bytes += len(block)
         if len(block) < COPY_BELOW:
             self._sink.send(head + block, last=True)
-        else:
+        elif head:
             self._sink.send(head, block, last=True)
+        else:
+            self._sink.send(block, last=True)
 
     def _send_next(self, block: bytes) -> None:
         size = len(block)
         if self._remaining < 0:
             self.body_bytes += size
-            if self._head is not None and self._head.framing is Framing.CHUNKED:
+            if self._head is not None and self._head.framing is _CHUNKED:
                 if size < COPY_BELOW:
                     self._sink.send(encode_chunk(block), last=False)
                 else:
@@ -320,10 +328,7 @@ def run_application(app: WSGIApplication, environ: Environ, response: Response, 
     except BaseException as error:
         _settle(error, response, sink)
     finally:
-        # Looked up on what the application returned, whatever that was (PEP 3333).
-        close = getattr(iterable, "close", None)
-        if close is not None:
-            _close(close, response, sink)
+        _close(iterable, response, sink)
 
 
 def _send_iterable(iterable: Iterable[bytes], response: Response) -> None:
@@ -350,6 +355,9 @@ def _settle(error: BaseException, response: Response, sink: Sink) -> None:
     try:
         if isinstance(error, ClientDisconnected):
             logger.debug("client disconnected during %s", sink.describe())
+            if response.state is not _COMPLETE:
+                # One that closed only its sending side, in the middle of its body, still listens.
+                response.abort()
             return
         if isinstance(error, RequestBodyError):
             logger.info("%s: %s", sink.describe(), error)
@@ -360,9 +368,11 @@ def _settle(error: BaseException, response: Response, sink: Sink) -> None:
         logger.debug("client disconnected before the error page of %s", sink.describe())
 
 
-def _close(close: Callable[[], None], response: Response, sink: Sink) -> None:
-    """Close the application's iterable; raises nothing."""
+def _close(iterable: object, response: Response, sink: Sink) -> None:
+    """Close what the application returned, whatever that was (PEP 3333); raises nothing."""
     try:
-        close()
+        close = getattr(iterable, "close", None)
+        if close is not None:
+            close()
     except BaseException as error:
         _settle(error, response, sink)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from support import LOOPS, PARSERS, Client
-
-from aiowsgi import testing
 
 
 @pytest.fixture(params=LOOPS)
@@ -25,15 +24,34 @@ def parser_name(request):
 
 
 @pytest.fixture
-def serve(loop_name, parser_name):
-    """Serve applications until the test ends: ``server = serve(app, **options)``."""
+def serve_on():
+    """Serve applications until the test ends: ``server = serve_on(loop, parser, app, **more)``."""
+    from aiowsgi import testing
+
     with ExitStack() as servers:
 
-        def start(app, **options):
-            options = {"loop": loop_name, "http": parser_name, **options}
-            return servers.enter_context(testing.serve(app, **options))
+        def start(loop, http, app, **options):
+            return servers.enter_context(testing.serve(app, loop=loop, http=http, **options))
 
         yield start
+
+
+@pytest.fixture
+def serve(serve_on, loop_name, parser_name):
+    """Serve applications on each loop with each parser: ``server = serve(app, **options)``."""
+    return partial(serve_on, loop_name, parser_name)
+
+
+@pytest.fixture
+def serve_on_loops(serve_on, loop_name):
+    """The same, where the parser does not matter."""
+    return partial(serve_on, loop_name, "auto")
+
+
+@pytest.fixture
+def serve_once(serve_on):
+    """The same, where neither matters."""
+    return partial(serve_on, "auto", "auto")
 
 
 @pytest.fixture

@@ -1,9 +1,17 @@
-"""What the tests share: the unit of time, the loops and parsers, and a client that sends bytes."""
+"""What the tests share: units of time, loops and parsers, a client that sends bytes, a fake port."""
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+from contextlib import contextmanager
+from math import inf
+from threading import Event
+from time import monotonic
+from typing import NamedTuple
+
+import h11
 
 UNIT = float(os.environ.get("TEST_UNIT", "1"))
 """Seconds that anything may take which should take none. Raise it on a slow machine."""
@@ -55,6 +63,16 @@ class Client:
         """Close the sending side."""
         self.socket.shutdown(socket.SHUT_WR)
 
+    def nothing_came(self):
+        """Whether there is nothing to read at this moment."""
+        self.socket.setblocking(False)
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        finally:
+            self.socket.settimeout(PATIENCE)
+
     def read_to_end(self):
         """All bytes until the server closes; raises ConnectionResetError for a torn connection."""
         return self.file.read()
@@ -89,3 +107,122 @@ class Client:
             assert self.file.readline() == b"\r\n"
         assert self.file.readline() == b"\r\n"
         return body
+
+
+class FakePort:
+    """A `Port` that takes ``room`` bytes, ``most`` in a call, and then raises ``error``."""
+
+    def __init__(self, room=inf, error=None, *, most=inf, any_thread=True):
+        self.any_thread = any_thread
+        self.room = room
+        self.most = most
+        self.error = error or BlockingIOError()
+        self.taken = b""
+        # What was asked of it, in order; and who waits for it to take something.
+        self.calls = []
+        self.took = Signal()
+        self.closed = False
+
+    def send(self, buffers, *, more=False):
+        """Take what there is room for."""
+        self.calls.append("send")
+        return self._take(b"".join(map(bytes, buffers)))
+
+    def send_file(self, part):
+        """Take what there is room for; 0 where the file ends early."""
+        self.calls.append("send_file")
+        return self._take(os.pread(part.descriptor, part.size, part.offset))
+
+    def _take(self, data):
+        assert not self.closed, "a send on a port that is closed"
+        if not self.room:
+            raise self.error
+        count = int(min(len(data), self.room, self.most))
+        self.taken += data[:count]
+        self.room -= count
+        self.took()
+        return count
+
+    def close(self):
+        """Note that it was closed."""
+        assert not self.closed, "closed twice"
+        self.closed = True
+
+
+class Signal:
+    """A callable that can be waited for: what a worker thread wakes the loop with."""
+
+    def __init__(self):
+        self.count = 0
+        self._event = Event()
+
+    def __call__(self):
+        self.count += 1
+        self._event.set()
+
+    def wait(self):
+        """Wait for the next call."""
+        assert self._event.wait(PATIENCE)
+        self._event.clear()
+
+
+def eventually(condition):
+    """Wait for what another thread is about to bring about, and says nothing of."""
+    until = monotonic() + PATIENCE
+    while not condition():
+        assert monotonic() < until, "it did not come about"
+        # Let the other thread have the interpreter.
+        Event().wait(0.001)
+
+
+@contextmanager
+def no_descriptor_leaks():
+    """The block must leave as many descriptors open as it found."""
+    gc.collect()
+    before = sorted(os.listdir("/proc/self/fd"))
+    yield
+    gc.collect()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+class Seen(NamedTuple):
+    """A response as a client saw it."""
+
+    status: int
+    """0 where no head came."""
+    fields: dict[str, str]
+    """By lower-case name."""
+    body: bytes
+    whole: bool
+    """The response came to its end, and nothing is behind it."""
+    interim: list[int]
+    """Status codes of the interim responses before it."""
+
+
+def read_response(data, method="GET", *, closed=False):
+    """What h11's client side makes of ``data``, and of the connection's end if it is ``closed``.
+
+    Raises h11.RemoteProtocolError for what is no response.
+    """
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    status, fields, body, interim = 0, {}, b"", []
+    while True:
+        event = client.next_event()
+        match event:
+            case h11.InformationalResponse():
+                interim.append(event.status_code)
+            case h11.Response():
+                status = event.status_code
+                fields = {k.decode(): v.decode("latin-1") for k, v in event.headers}
+            case h11.Data():
+                body += bytes(event.data)
+            case h11.EndOfMessage():
+                return Seen(status, fields, body, not client.trailing_data[0], interim)
+            case _ if closed:
+                closed = False
+                client.receive_data(b"")
+            case _:
+                return Seen(status, fields, body, False, interim)

@@ -18,7 +18,7 @@ from aiowsgi.cli import main
 from aiowsgi.config import OPTIONS, Config
 from aiowsgi.exceptions import ApplicationLoadError, BindError
 from aiowsgi.kinds import Flag, Listing
-from aiowsgi.settings import flag_name
+from aiowsgi.settings import Sources, flag_name
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,7 +30,7 @@ class Server:
         self.outcome = outcome
         self.calls: list[tuple[str, Config]] = []
 
-    def __call__(self, app: str, config: Config) -> int:
+    def __call__(self, app: str, config: Config, sources: Sources) -> int:
         self.calls.append((app, config))
         if isinstance(self.outcome, Exception):
             raise self.outcome

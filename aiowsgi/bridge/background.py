@@ -40,10 +40,13 @@ def in_background(
         except BaseException as error:
             (ended if ready.done() else ready).set_exception(error)
         finally:
+            if not ready.done():
+                ready.set_exception(RuntimeError("it ended before it was ready"))
             if not ended.done():
                 ended.set_result(None)
 
-    Thread(target=work, name="aiowsgi-server", daemon=True).start()
+    thread = Thread(target=work, name="aiowsgi-server", daemon=True)
+    thread.start()
     value, loop, stop = ready.result()
     try:
         yield value
@@ -51,4 +54,5 @@ def in_background(
         # The loop is closed already where main has ended by itself.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
+        thread.join()
         ended.result()

@@ -121,7 +121,7 @@ class Backlog:
         return self.spool is None or self.spool.size <= self._limits.spool // 2
 
     def append(self, data: Buffer) -> None:
-        """Keep ``data`` in memory, behind what is there."""
+        """Keep ``data``, which must not be empty, in memory, behind what is there."""
         # A copy, where only the end of something large is left, lets go of the whole.
         self._queue.append(bytes(data))
         self.memory += len(data)
@@ -169,7 +169,7 @@ class Backlog:
         assert self.spool is not None
         data = self.spool.peek()
         if not data:
-            raise EOFError("the temporary file has been cut")
+            raise OSError("the temporary file has been cut")
         sent = port.send((data,))
         self.spool.drop(sent)
         return sent

@@ -61,7 +61,12 @@ class Disconnected:
             callbacks, self._callbacks = self._callbacks, None
             _changed.notify_all()
         if callbacks:
-            Thread(target=_run, args=(callbacks,), name="aiowsgi-disconnected", daemon=True).start()
+            name = "aiowsgi-disconnected"
+            try:
+                Thread(target=_run, args=(callbacks,), name=name, daemon=True).start()
+            except RuntimeError as error:
+                # The system has no thread left. The loop must go on all the same.
+                logger.error("the callbacks of aiowsgi.disconnected are dropped: %s", error)
 
 
 def _run(callbacks: list[Callable[[], object]]) -> None:

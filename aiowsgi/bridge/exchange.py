@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from io import BytesIO
+from itertools import product
 from time import monotonic, time
 from typing import IO, Final
 
@@ -20,10 +22,16 @@ from aiowsgi.environ import Peer, build_environ
 from aiowsgi.exceptions import ClientDisconnected
 from aiowsgi.file_wrapper import FileRange
 from aiowsgi.http1.events import Request
-from aiowsgi.http1.response import Fields, ResponseContext, check_fields, http_date
+from aiowsgi.http1.response import (
+    Fields,
+    ResponseContext,
+    check_fields,
+    http_date,
+    response_context,
+)
 from aiowsgi.wsgi import Environ, Response, WSGIApplication, run_application
 
-__all__ = ["CONTINUE", "Body", "Exchange", "Service"]
+__all__ = ["CONTINUE", "Exchange", "Service"]
 
 logger = logging.getLogger("aiowsgi.server")
 
@@ -51,43 +59,45 @@ class Service:
         # of the body, and when the request's first byte came.
         self.refused: Callable[[Peer, Request | None, int, int, float], None] | None = None
         self._send_date = send_date
-        # The value of Date, and the second that it is for. Two threads that make it anew at the
-        # same time make the same; the date is set before the second that vouches for it.
-        self._date = ""
-        self._date_second = -1
+        # The contexts of responses by what tells them apart, for the second that the clock showed
+        # last. Replaced and never changed when that second is over, so that threads may share it.
+        self._contexts: dict[tuple[bool, bool, bool], ResponseContext] = {}
+        self._second = -1
 
-    def date(self) -> str:
-        """The value of the Date field for now; empty where none is to be sent."""
+    def context(self, *, head_only: bool, http_11: bool, keep_alive: bool) -> ResponseContext:
+        """What a response's head needs to know, with the date of now."""
         second = int(time())
-        if second != self._date_second and self._send_date:
-            self._date = http_date(second)
-            self._date_second = second
-        return self._date
+        if second != self._second:
+            # Two threads that find the second over make the same; the contexts are there before
+            # the second that vouches for them.
+            self._contexts = self._make_contexts(http_date(second) if self._send_date else "")
+            self._second = second
+        return self._contexts[head_only, http_11, keep_alive and not self.draining]
 
-
-class Body:
-    """A request's body as it is given to the application."""
-
-    __slots__ = ("length", "stream", "streamed")
-
-    def __init__(self, stream: IO[bytes], length: int, streamed: StreamedBody | None = None):
-        # wsgi.input
-        self.stream = stream
-        # Bytes that it gives; CHUNKED where only the end will tell.
-        self.length = length
-        # What the loop feeds; None where the body is complete.
-        self.streamed = streamed
+    def _make_contexts(self, date: str) -> dict[tuple[bool, bool, bool], ResponseContext]:
+        return {
+            (head_only, http_11, keep_alive): response_context(
+                head_only=head_only,
+                http_11=http_11,
+                keep_alive=keep_alive,
+                date=date,
+                server=self.server,
+            )
+            for head_only, http_11, keep_alive in product((False, True), repeat=3)
+        }
 
 
 class Exchange:
     """A request on its way through a worker thread; a `Sink` for its response."""
 
     __slots__ = (
-        "_body",
+        "_environ",
+        "_length",
         "_outlet",
-        "_peer",
         "_response",
         "_service",
+        "_stream",
+        "_streamed",
         "disconnected",
         "finished_at",
         "queued_at",
@@ -100,15 +110,20 @@ class Exchange:
         self,
         service: Service,
         outlet: Outlet,
-        peer: Peer,
+        environ: Environ,
         request: Request,
-        body: Body,
         received_at: float,
     ) -> None:
+        """``environ`` is the connection's `peer_environ`; ``received_at`` when the request began
+        to come. The request has no body unless `carry` adds one."""
         self._service = service
         self._outlet = outlet
-        self._peer = peer
-        self._body = body
+        self._environ = environ
+        # wsgi.input, made when the worker begins if there is no body; the bytes that it gives, or
+        # CHUNKED; and what the loop feeds, None where the body is complete.
+        self._stream: IO[bytes] | None = None
+        self._length = 0
+        self._streamed: StreamedBody | None = None
         self._response: Response | None = None
         self.request = request
         self.disconnected = Disconnected()
@@ -118,37 +133,51 @@ class Exchange:
         self.queued_at = monotonic()
         self.started_at = 0.0
         self.finished_at = 0.0
-        if body.streamed is not None and request.expect_continue:
-            body.streamed.wanted = self._send_continue
+
+    def carry(
+        self, stream: IO[bytes], length: int, streamed: StreamedBody | None = None
+    ) -> Exchange:
+        """Add a body, before the exchange is given to a thread; see `build_environ`.
+
+        ``streamed`` is what feeds ``stream``, where that still comes.
+        """
+        self._stream, self._length, self._streamed = stream, length, streamed
+        if streamed is not None and self.request.expect_continue:
+            streamed.ask_first(self._send_continue)
+        return self
 
     # The worker
 
     def run(self) -> None:
         """Answer the request; raises nothing. Does nothing where nobody waits for the answer."""
         if not self._outlet.claim(self):
+            self.give_up()
             return
         service = self._service
         self.started_at = monotonic()
         try:
-            environ = self._environ()
+            environ = self._make_environ()
             response = self._response = Response(self)
             run_application(service.app, environ, response, self)
-            self.finished_at = self.finished_at or monotonic()
+            if not self.finished_at:
+                self._outlet.abort(self)
+                self.finished_at = monotonic()
+            service.environ["wsgi.errors"].flush()
             if service.finished is not None:
                 service.finished(self, response, environ)
         except BaseException:
             # A fault of this server's own: the client must not wait for an answer that never comes.
-            logger.exception("internal error in %s", self.describe())
             self._outlet.abort(self)
+            logger.exception("internal error in %s", self.describe())
         finally:
             # Break the cycle, so that everything is freed here and not by the garbage collector.
             self._response = None
+            if self._streamed is None:
+                self.give_up()
 
-    def _environ(self) -> Environ:
-        body = self._body
-        environ = build_environ(
-            self._service.environ, self._peer, self.request, body.stream, body.length
-        )
+    def _make_environ(self) -> Environ:
+        stream = BytesIO() if self._stream is None else self._stream
+        environ = build_environ(self._environ, self.request, stream, self._length)
         environ["aiowsgi.disconnected"] = self.disconnected
         environ["wsgi.early_hints"] = self._send_early_hints
         return environ
@@ -165,41 +194,38 @@ class Exchange:
             self._outlet.send(self, (data,), last=False)
 
     def _send_continue(self) -> None:
-        """Ask the client for the body that the application is about to read."""
-        self._outlet.send(self, (CONTINUE,), last=False)
+        """Ask the client for the body that the application is about to read.
+
+        Once the response has begun, it would be a part of that.
+        """
+        response = self._response
+        if response is not None and not response.begun:
+            self._outlet.send(self, (CONTINUE,), last=False)
 
     # Sink, for the response
 
     def context(self) -> ResponseContext:
         """See `Sink`. The connection is kept if request, server and body allow it."""
-        request, service = self.request, self._service
-        streamed = self._body.streamed
-        keep_alive = (
-            request.keep_alive
-            and not service.draining
+        request, streamed = self.request, self._streamed
+        return self._service.context(
+            head_only=request.method == "HEAD",
+            http_11=request.version == "HTTP/1.1",
             # What is left of a body that was not read would be in the way of the next request.
-            and (streamed is None or streamed.whole)
-        )
-        return ResponseContext(
-            request.method == "HEAD",
-            request.version == "HTTP/1.1",
-            keep_alive,
-            service.date(),
-            service.server,
+            keep_alive=request.keep_alive and (streamed is None or streamed.whole),
         )
 
     def send(self, *buffers: bytes, last: bool) -> None:
         """See `Sink`."""
         if last:
-            self.finished_at = monotonic()
             self._outlet.send(self, buffers, last=True, close=self._closes())
+            self.finished_at = monotonic()
         else:
             self._outlet.send(self, buffers, last=False)
 
     def send_file(self, head: bytes, part: FileRange) -> None:
         """See `Sink`."""
-        self.finished_at = monotonic()
         self._outlet.send_file(self, head, part, close=self._closes())
+        self.finished_at = monotonic()
 
     def abort(self) -> None:
         """See `Sink`."""
@@ -210,6 +236,11 @@ class Exchange:
         request = self.request
         return _UNPRINTABLE.sub("?", f"{request.method} {request.target} {request.version}")
 
+    @property
+    def client(self) -> tuple[str, str]:
+        """Address and port, which the application may have changed in its environ."""
+        return self._environ["REMOTE_ADDR"], self._environ["REMOTE_PORT"]
+
     def _closes(self) -> bool:
         return self._response is None or not self._response.keep_alive
 
@@ -218,12 +249,13 @@ class Exchange:
     def client_gone(self) -> None:
         """The connection is lost: wake whoever waits for the client."""
         self.disconnected.set()
-        if self._body.streamed is not None:
-            self._body.streamed.end(ClientDisconnected("the client has closed the connection"))
+        if self._streamed is not None:
+            self._streamed.end(ClientDisconnected("the client has closed the connection"))
 
     def give_up(self) -> None:
-        """No thread will take it any more: free what it holds before the pool lets go of it."""
-        self._body.stream.close()
+        """Nobody will read its body any more: free that before the pool lets go of it."""
+        if self._stream is not None:
+            self._stream.close()
 
     def client_closed(self) -> None:
         """The client sends no more, and probably does not listen either."""

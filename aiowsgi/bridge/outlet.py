@@ -221,19 +221,15 @@ class Outlet:
             if not rest and not part.size:
                 wake = self._finish()
             else:
+                self._hold_file(rest, part)
                 wake = self._complete = True
-                backlog = self._hold()
-                for data in rest:
-                    backlog.append(data)
-                if part.size:
-                    backlog.append_file(part)
         if wake:
             self._wake()
 
     def abort(self, owner: object) -> None:
         """Tear the connection, as the owner's response cannot be finished."""
         with self._lock:
-            if self._owner is not owner:
+            if self._owner is not owner or self._complete:
                 return
             self._broken = True
         self._wake()
@@ -245,11 +241,11 @@ class Outlet:
     def _send_now(self, buffers: tuple[Buffer, ...], *, more: bool = False) -> tuple[Buffer, ...]:
         """Send what the kernel takes, if nothing waits already, and return the rest."""
         if self._backlog or not self._port.any_thread:
-            return buffers
+            return _rest(buffers, 0)
         try:
             sent = self._port.send(buffers, more=more)
         except BlockingIOError:
-            return buffers
+            return _rest(buffers, 0)
         except OSError as error:
             raise self._break(error) from error
         if len(buffers) == 1 and sent == len(buffers[0]):
@@ -257,18 +253,21 @@ class Outlet:
         return _rest(buffers, sent)
 
     def _send_file_now(self, part: FileRange) -> FileRange:
-        """Send what the kernel takes of a file, and return the rest."""
-        while part.size and self._port.any_thread:
-            try:
-                sent = self._port.send_file(part)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                raise self._break(error) from error
-            if not sent:
-                raise self._break(OSError("the file is shorter than it was"))
-            part = FileRange(part.descriptor, part.offset + sent, part.size - sent)
-        return part
+        """Send what the kernel takes of a file in one call, and return the rest.
+
+        One call, since a client that reads as fast as the disk would keep the lock from the loop.
+        """
+        if not part.size or not self._port.any_thread:
+            return part
+        try:
+            sent = self._port.send_file(part)
+        except BlockingIOError:
+            return part
+        except OSError as error:
+            raise self._break(error) from error
+        if not sent:
+            raise self._break(OSError("the file is shorter than it was"))
+        return FileRange(part.descriptor, part.offset + sent, part.size - sent)
 
     def _break(self, error: OSError) -> ClientDisconnected:
         """Give the connection up; the loop aborts it when it is woken."""
@@ -294,6 +293,17 @@ class Outlet:
         if self._backlog is None:
             self._backlog = Backlog(self._limits)
         return self._backlog
+
+    def _hold_file(self, rest: tuple[Buffer, ...], part: FileRange) -> None:
+        backlog = self._hold()
+        for data in rest:
+            backlog.append(data)
+        if part.size:
+            try:
+                backlog.append_file(part)
+            except OSError as error:
+                # No descriptor for the duplicate: the head that was sent promises too much.
+                raise self._break(error) from error
 
     def _keep(self, owner: object, data: Buffer) -> None:
         """Keep ``data`` in memory if it fits there, else on disk, else when there is room."""
@@ -417,7 +427,7 @@ class Outlet:
 
 
 def _rest(buffers: tuple[Buffer, ...], sent: int) -> tuple[Buffer, ...]:
-    """What is left of ``buffers`` behind the first ``sent`` bytes."""
+    """What is left of ``buffers`` behind the first ``sent`` bytes; no buffer in it is empty."""
     rest: list[Buffer] = []
     for buffer in buffers:
         if sent >= len(buffer):

@@ -30,6 +30,10 @@ Buffer = bytes | memoryview
 FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 MORE: Final = getattr(socket, "MSG_MORE", 0)
 
+FILE_PIECE: Final = 1024 * 1024
+"""Bytes of a file that the kernel is asked to send in one call: it goes on for as long as the
+client reads, while others wait for the thread and for the outlet's lock. A guess."""
+
 READ_SIZE: Final = 128 * 1024
 """Bytes of a file read at once where the kernel cannot send it by itself."""
 
@@ -82,7 +86,8 @@ class SocketPort:
 
     def send_file(self, part: FileRange) -> int:
         """Let the kernel copy from the page cache; see `Port`."""
-        return os.sendfile(self._socket.fileno(), part.descriptor, part.offset, part.size)
+        size = min(part.size, FILE_PIECE)
+        return os.sendfile(self._socket.fileno(), part.descriptor, part.offset, size)
 
     def close(self) -> None:
         """Close the duplicate; the connection itself is the transport's to close."""

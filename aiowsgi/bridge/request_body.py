@@ -19,7 +19,9 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from threading import Condition, Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -52,11 +54,22 @@ class StreamedBody(io.RawIOBase):
         # No more will come; `_error` says whether that is the body's end.
         self._ended = False
         self._error: OSError | None = None
-        # `feed` has asked the loop to pause.
+        # `feed` has asked the loop to pause, and not all that much has been read since.
         self._paused = False
         # Called once by the reading thread, before it first waits (100-continue); None afterwards.
-        self.wanted: Callable[[], object] | None = None
+        self._ask: Callable[[], object] | None = None
         self._resume = resume
+        # Since when it is the client that is waited for, monotonic seconds: the last bytes came, or
+        # room was made for more. ``inf`` while nothing is expected of the client. Read by the loop
+        # without the lock: a float, once too old by one read.
+        self.hungry_since = monotonic()
+
+    def ask_first(self, ask: Callable[[], object]) -> None:
+        """The client sends nothing before ``ask`` is called, which is done by the reading thread
+        once it would have to wait. To be said before anything else happens."""
+        self._ask = ask
+        if not self._size:
+            self.hungry_since = inf
 
     # The loop's side
 
@@ -65,7 +78,9 @@ class StreamedBody(io.RawIOBase):
         with self._lock:
             self._blocks.append(data)
             self._size += len(data)
-            self._paused = self._size > HIGH_WATER
+            # Sticky: who has asked for a pause has to call for the end of it.
+            self._paused = self._paused or self._size > HIGH_WATER
+            self.hungry_since = inf if self._paused else monotonic()
             self._arrived.notify()
             return self._paused
 
@@ -75,6 +90,7 @@ class StreamedBody(io.RawIOBase):
             if not self._ended:
                 self._ended = True
                 self._error = error
+                self.hungry_since = inf
                 self._arrived.notify()
 
     @property
@@ -86,8 +102,7 @@ class StreamedBody(io.RawIOBase):
     @property
     def hungry(self) -> bool:
         """The application could take more: it is the client that is waited for."""
-        with self._lock:
-            return not self._ended and not self._paused
+        return self.hungry_since < inf
 
     # The application's side
 
@@ -131,11 +146,12 @@ class StreamedBody(io.RawIOBase):
 
     def _wait(self) -> None:
         """Wait, under the lock, for bytes or the end; raises the error that ended the body."""
-        if self.wanted is not None and not self._blocks and not self._ended:
-            wanted, self.wanted = self.wanted, None
+        if self._ask is not None and not self._blocks and not self._ended:
+            ask, self._ask = self._ask, None
+            self.hungry_since = monotonic()
             self._lock.release()
             try:
-                wanted()
+                ask()
             finally:
                 self._lock.acquire()
         while not self._blocks and not self._ended:
@@ -149,6 +165,8 @@ class StreamedBody(io.RawIOBase):
         self._size -= count
         if self._paused and self._size <= LOW_WATER:
             self._paused = False
+            if not self._ended:
+                self.hungry_since = monotonic()
             return True
         return False
 

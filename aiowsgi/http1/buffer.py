@@ -22,7 +22,7 @@ class Buffer:
         self._data: bytes | bytearray = b""
         # Offset in _data of the first byte that is not yet taken.
         self._start = 0
-        # Offset in _data up to which the mark of take_through() is known not to end.
+        # Offset in _data before which the mark of take_through() is known not to begin.
         self._searched = 0
 
     def __len__(self) -> int:
@@ -56,23 +56,24 @@ class Buffer:
         """The first ``size`` bytes, or all that are held where these are fewer."""
         data, start = self._data, self._start
         stop = start + size
-        if stop >= len(data):
-            self._data, self._start, self._searched = b"", 0, 0
-            return bytes(data) if start == 0 else bytes(memoryview(data)[start:])
-        taken = (
-            bytes(data[start:stop]) if type(data) is bytes else bytes(memoryview(data)[start:stop])
-        )
-        self._advance(stop)
-        return taken
+        if stop < len(data):
+            taken = bytes(memoryview(data)[start:stop])
+            self._advance(stop)
+            return taken
+        self.clear()
+        if start == 0 and type(data) is bytes:
+            return data
+        return bytes(memoryview(data)[start:])
 
     def take_through(self, mark: bytes) -> bytes | None:
         """Everything up to and with the first ``mark``; None, and nothing taken, if it is absent.
 
         Until it is found, ask for no other mark: what has been searched is not searched again.
         """
-        found = self._data.find(mark, max(self._start, self._searched - len(mark) + 1))
+        found = self._data.find(mark, self._searched)
         if found < 0:
-            self._searched = len(self._data)
+            # The beginning of a mark may be held.
+            self._searched = max(self._start, len(self._data) - len(mark) + 1)
             return None
         return self.take(found + len(mark) - self._start)
 

@@ -116,7 +116,7 @@ class LineCheck:
 
     def _first_line(self, line: bytes) -> None:
         _check_first_byte(line)
-        if 0 < self._longest_first_line() < len(line.rstrip(b"\n").removesuffix(b"\r")):
+        if 0 < self._longest_first_line() < len(line.removesuffix(b"\n").removesuffix(b"\r")):
             raise _line_too_long()
         if not _FIRST_LINE.fullmatch(line):
             if _FIRST_LINE_OTHER_VERSION.fullmatch(line):

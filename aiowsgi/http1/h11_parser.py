@@ -27,7 +27,16 @@ def parse_head(head: bytes) -> RawHead:
         raise RequestError(400, "The header section is malformed.") from error
     if not isinstance(event, h11.Request):
         raise RequestError(400, "The header section is incomplete.")
-    fields = split_fields(head)
-    if [name for name, _ in event.headers.raw_items()] != [name for name, _ in fields]:
-        raise RequestError(400, "The header section can be read in two ways.")
+    fields = event.headers.raw_items()
+    lowered = head.lower()
+    if b"\ncontent-length:" in lowered or b"\ntransfer-encoding:" in lowered:
+        fields = _as_sent(head, fields)
     return RawHead(event.method, event.target, event.http_version, fields)
+
+
+def _as_sent(head: bytes, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The fields that h11 has read, with the values that were sent."""
+    sent = split_fields(head)
+    if [name for name, _ in fields] != [name for name, _ in sent]:
+        raise RequestError(400, "The header section can be read in two ways.")
+    return sent

@@ -36,6 +36,7 @@ __all__ = [
     "error_response",
     "http_date",
     "reason_phrase",
+    "response_context",
 ]
 
 Fields = Sequence[tuple[str, str]]
@@ -69,6 +70,8 @@ _HOP_BY_HOP: Final = frozenset(
     )
 )
 
+_ACTED_UPON: Final = frozenset(("content-length", "date", "server"))
+
 _REASONS: Final = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -99,8 +102,12 @@ class Framing(Enum):
     """The end of the connection tells; all that HTTP/1.0 has for an unknown length."""
 
 
+# Looking a member up on its enum costs as much as a call in Python 3.11, hence names of our own.
+_NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
+
+
 class ResponseContext(NamedTuple):
-    """What the request and the server bring to a response's head."""
+    """What the request and the server bring to a response's head. See `response_context`."""
 
     head_only: bool
     """The method was HEAD."""
@@ -112,6 +119,19 @@ class ResponseContext(NamedTuple):
     """The value of Date, or empty to send none."""
     server: str
     """The value of Server, or empty to send none."""
+    defaults: str
+    """The lines of both."""
+
+
+def response_context(
+    *, head_only: bool, http_11: bool, keep_alive: bool, date: str, server: str
+) -> ResponseContext:
+    """A context; it can serve all responses of one kind for as long as the date is right."""
+    return ResponseContext(head_only, http_11, keep_alive, date, server, _defaults(date, server))
+
+
+def _defaults(date: str, server: str) -> str:
+    return (f"Date: {date}\r\n" if date else "") + (f"Server: {server}\r\n" if server else "")
 
 
 class ResponseHead(NamedTuple):
@@ -168,13 +188,12 @@ def encode_head(
     application's Content-Length, if it sent one, goes before it.
     """
     lines, code, length, has_date, has_server = checked
-    if context.date and not has_date:
-        lines += f"Date: {context.date}\r\n"
-    if context.server and not has_server:
-        lines += f"Server: {context.server}\r\n"
-
+    if has_date or has_server:
+        lines += _defaults("" if has_date else context.date, "" if has_server else context.server)
+    else:
+        lines += context.defaults
     if context.head_only or code == 204 or code == 304:
-        framing, keep_alive = Framing.NONE, context.keep_alive
+        framing, keep_alive = _NONE, context.keep_alive
         # RFC 9110 section 8.6: an answer to HEAD may carry the length that GET would have had. An
         # empty body says nothing: the application may have left it out because of HEAD.
         if length < 0 and body_length and code not in (204, 304):
@@ -185,7 +204,7 @@ def encode_head(
             length = body_length
             lines += f"Content-Length: {length}\r\n"
         framing, keep_alive = _frame(length, context)
-        if framing is Framing.CHUNKED:
+        if framing is _CHUNKED:
             lines += "Transfer-Encoding: chunked\r\n"
 
     if not keep_alive:
@@ -201,10 +220,10 @@ def encode_head(
 def _frame(length: int, context: ResponseContext) -> tuple[Framing, bool]:
     """How the body is delimited, and whether the connection can outlive it."""
     if length >= 0:
-        return Framing.LENGTH, context.keep_alive
+        return _LENGTH, context.keep_alive
     if context.http_11:
-        return Framing.CHUNKED, context.keep_alive
-    return Framing.CLOSE, False
+        return _CHUNKED, context.keep_alive
+    return _CLOSE, False
 
 
 def _check_status(status: str) -> tuple[int, str]:
@@ -223,11 +242,15 @@ def _scan(fields: Fields, lines: list[str], code: int) -> CheckedHead:
     """Check every field, append its line to ``lines``, and note those that matter to framing."""
     length, has_date, has_server = -1, False, False
     for name, value in fields:
-        lower = _names.get(name) or _check_name(name)
+        lower = _names.get(name)
+        if lower is None:
+            lower = _check_name(name)
         # Nearly every value is printable ASCII, which C finds out fastest.
         if not (value.isascii() and value.isprintable()):
             _check_value(name, value)
-        if lower == "content-length":
+        if not lower:
+            pass
+        elif lower == "content-length":
             length = _check_length(value, length)
             # RFC 9110 section 8.6: a 204 answer must not have one.
             if code == 204:
@@ -241,12 +264,17 @@ def _scan(fields: Fields, lines: list[str], code: int) -> CheckedHead:
 
 
 def _check_name(name: str) -> str:
-    """Return the lower-case form of a name that may be sent, and remember it."""
+    """Check that a field may be sent, and remember it.
+
+    Returns the lower-case form of the few names that matter here, and nothing for the others.
+    """
     if not isinstance(name, str) or _TOKEN.match(name) is None:
         raise ApplicationError(f"malformed field name {name!r}")
     lower = name.lower()
     if lower in _HOP_BY_HOP:
         raise ApplicationError(f"hop-by-hop field {name} is the server's to send (PEP 3333)")
+    if lower not in _ACTED_UPON:
+        lower = ""
     if len(_names) < REMEMBERED:
         _names[name] = lower
     return lower

@@ -26,34 +26,33 @@ if TYPE_CHECKING:
 
 __all__ = ["interpret"]
 
-_Fields = dict[bytes, list[bytes]]
-
-# The few fields that this server itself acts upon, in lower case.
-_ACTED_UPON: Final = frozenset(
-    {
-        b"connection",
-        b"content-length",
-        b"content_length",
-        b"expect",
-        b"host",
-        b"transfer-encoding",
-        b"transfer_encoding",
-    }
-)
+# The few fields that this server itself acts upon, in lower case: those that are a list may come
+# on several lines (RFC 9110 section 5.3), the others may not.
+_LISTS: Final = frozenset({b"connection", b"expect"})
+_ACTED_UPON: Final = _LISTS | {
+    b"content-length",
+    b"content_length",
+    b"host",
+    b"transfer-encoding",
+    b"transfer_encoding",
+}
 
 # Eighteen digits say an exabyte and fit into the integers of whatever stands in front.
 _LONGEST_CONTENT_LENGTH: Final = 18
 
-_CODINGS = re.compile(TOKEN + rb"(?:[ \t]*+,[ \t]*+" + TOKEN + rb")*+")
+_TOKEN = re.compile(TOKEN)
 
 
 def interpret(raw: RawHead, limits: Limits) -> Request:
     """Give a parsed header section its meaning, or raise RequestError with the status due."""
     method, target, version, fields = raw
-    acted_upon: _Fields = {}
+    acted_upon: dict[bytes, bytes] = {}
     for name, value in fields:
         if (lowered := name.lower()) in _ACTED_UPON:
-            acted_upon.setdefault(lowered, []).append(value)
+            if lowered in acted_upon:
+                acted_upon[lowered] = _joined(lowered, acted_upon[lowered], value)
+            else:
+                acted_upon[lowered] = value
     is_1_1 = version == b"1.1"
     native_method, native_target = method.decode(), target.decode()
     path, query, authority = parse_target(native_method, native_target)
@@ -73,24 +72,34 @@ def interpret(raw: RawHead, limits: Limits) -> Request:
         fields,
         content_length,
         _keep_alive(acted_upon.get(b"connection"), is_1_1=is_1_1),
-        _expects_continue(acted_upon, is_1_1=is_1_1) and content_length != 0,
+        _expects_continue(acted_upon.get(b"expect"), is_1_1=is_1_1) and content_length != 0,
     )
+
+
+def _joined(name: bytes, first: bytes, second: bytes) -> bytes:
+    # RFC 9112 section 6.3 would have equal lengths taken as one; RFC 9110 section 8.6 leaves the
+    # choice to refuse them.
+    if name not in _LISTS:
+        raise RequestError(400, "A field that may stand only once is repeated.")
+    return first + b"," + second
+
+
+def _elements(value: bytes) -> list[bytes]:
+    """The elements of a list, in lower case (RFC 9110 section 5.6.1)."""
+    return [element.strip() for element in value.lower().split(b",")]
 
 
 # Host (RFC 9110 section 7.2, RFC 9112 section 3.2)
 
 
-def _host(values: list[bytes] | None, *, is_1_1: bool) -> str:
-    if values is None:
-        if is_1_1:
-            raise RequestError(400, "There is no Host field.")
-        return ""
-    if len(values) > 1:
-        raise RequestError(400, "Host is repeated.")
-    host = values[0].decode("latin-1")
+def _host(value: bytes | None, *, is_1_1: bool) -> str:
+    if value is None and is_1_1:
+        raise RequestError(400, "There is no Host field.")
     # RFC 9112 section 3.3: an empty Host is left to the configured default.
-    if host:
-        check_authority(host)
+    if not value:
+        return ""
+    host = value.decode("latin-1")
+    check_authority(host)
     return host
 
 
@@ -103,34 +112,28 @@ def _with_host(fields: list[tuple[bytes, bytes]], authority: str) -> list[tuple[
 # Framing (RFC 9112 section 6)
 
 
-def _body_length(acted_upon: _Fields, *, is_1_1: bool) -> int:
+def _body_length(acted_upon: dict[bytes, bytes], *, is_1_1: bool) -> int:
     if b"transfer_encoding" in acted_upon or b"content_length" in acted_upon:
         raise RequestError(400, "A framing field's name is written with an underscore.")
-    codings = acted_upon.get(b"transfer-encoding")
-    lengths = acted_upon.get(b"content-length")
-    if codings is None:
-        return 0 if lengths is None else _content_length(lengths)
-    if lengths is not None:
+    coding = acted_upon.get(b"transfer-encoding")
+    length = acted_upon.get(b"content-length")
+    if coding is None:
+        return 0 if length is None else _content_length(length)
+    if length is not None:
         raise RequestError(400, "Transfer-Encoding and Content-Length exclude each other.")
     if not is_1_1:
         raise RequestError(400, "HTTP/1.0 has no Transfer-Encoding.")
-    if len(codings) > 1:
-        raise RequestError(400, "Transfer-Encoding is repeated.")
-    if codings[0].lower() != b"chunked":
-        raise _coding_fault(codings[0].lower())
+    if coding.lower() != b"chunked":
+        raise _coding_fault(coding)
     return CHUNKED
 
 
-def _content_length(values: list[bytes]) -> int:
-    # RFC 9112 section 6.3 would have a list of equal values taken as one; RFC 9110 section 8.6
-    # leaves the choice to refuse it.
-    if len(values) > 1:
-        raise RequestError(400, "Content-Length is repeated.")
-    if not values[0].isdigit():
+def _content_length(value: bytes) -> int:
+    if not value.isdigit():
         raise RequestError(400, "Content-Length is no decimal number.")
-    if len(values[0]) > _LONGEST_CONTENT_LENGTH:
+    if len(value) > _LONGEST_CONTENT_LENGTH:
         raise RequestError(413, "The content is too large.")
-    return int(values[0])
+    return int(value)
 
 
 def _coding_fault(value: bytes) -> RequestError:
@@ -139,8 +142,8 @@ def _coding_fault(value: bytes) -> RequestError:
     RFC 9112 section 6.3 demands 400 where chunked is not the final coding, section 7.1 forbids to
     apply it twice, and section 6.1 asks for 501 where a coding is merely not understood.
     """
-    *inner, final = re.split(rb"[ \t]*+,[ \t]*+", value)
-    if final != b"chunked" or b"chunked" in inner or not _CODINGS.fullmatch(value):
+    *inner, final = _elements(value)
+    if final != b"chunked" or b"chunked" in inner or not all(map(_TOKEN.fullmatch, inner)):
         return RequestError(400, "Transfer-Encoding is malformed or does not end in chunked.")
     return RequestError(501, "The transfer coding is not implemented.")
 
@@ -148,21 +151,20 @@ def _coding_fault(value: bytes) -> RequestError:
 # The connection (RFC 9112 section 9.3) and expectations (RFC 9110 section 10.1.1)
 
 
-def _keep_alive(values: list[bytes] | None, *, is_1_1: bool) -> bool:
-    if values is None:
+def _keep_alive(value: bytes | None, *, is_1_1: bool) -> bool:
+    if value is None:
         return is_1_1
-    if values == [b"keep-alive"]:
+    if value == b"keep-alive":
         return True
-    options = [option.strip() for option in b",".join(values).lower().split(b",")]
+    options = _elements(value)
     return b"close" not in options and (is_1_1 or b"keep-alive" in options)
 
 
-def _expects_continue(acted_upon: _Fields, *, is_1_1: bool) -> bool:
-    """Whether a 100 is awaited, should there be content to send."""
-    values = acted_upon.get(b"expect")
+def _expects_continue(value: bytes | None, *, is_1_1: bool) -> bool:
     # An expectation in an HTTP/1.0 request MUST be ignored.
-    if values is None or not is_1_1:
+    if value is None or not is_1_1:
         return False
-    if any(value.lower() != b"100-continue" for value in values):
+    if any(element != b"100-continue" for element in _elements(value)):
         raise RequestError(417, "The expectation cannot be met.")
+    # Whether to answer it is another matter: not where the framing says that nothing is to come.
     return True

@@ -14,22 +14,11 @@ from threading import Event
 
 import pytest
 
-from aiowsgi.access_log import Record
 from aiowsgi.bridge.log_writer import BATCH, LogWriter
 from aiowsgi.log_sinks import FileSink
 
 SECONDS = 10.0
 """More than any of these tests waits unless something is wrong."""
-
-
-def record(target: str) -> Record:
-    """A record of which only the target matters."""
-    return Record("", 0, "GET", target, "HTTP/1.1", 200, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-
-
-def targets(records: Sequence[Record]) -> list[str]:
-    """A format of the target alone."""
-    return [record.target for record in records]
 
 
 class Memory:
@@ -73,7 +62,7 @@ def writing(
     sink: Memory | FileSink, capacity: int = 1000, linger: float = 0.0
 ) -> Iterator[LogWriter]:
     """A writer that is closed in the end."""
-    writer = LogWriter(targets, sink, capacity=capacity, linger=linger)
+    writer = LogWriter(sink, capacity=capacity, linger=linger)
     try:
         yield writer
     finally:
@@ -92,32 +81,32 @@ def _captured(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "aiowsgi")
 
 
-def test_records_arrive_in_order_and_in_batches(sink: Memory) -> None:
+def test_lines_arrive_in_order_and_in_batches(sink: Memory) -> None:
     """Every line is written, in the order of put(), many lines to a call."""
     count = 3 * BATCH + 1
-    with writing(sink) as writer:
+    with writing(sink, capacity=count) as writer:
         for number in range(count):
-            writer.put(record(f"/{number}"))
+            writer.put(f"/{number}")
         assert writer.flush(SECONDS)
         assert sink.lines == [f"/{number}" for number in range(count)]
     assert all(len(call) <= BATCH for call in sink.calls)
 
 
-def test_a_record_needs_no_flush(sink: Memory) -> None:
-    """A record that finds the writer asleep wakes it."""
+def test_a_line_needs_no_flush(sink: Memory) -> None:
+    """A line that finds the writer asleep wakes it."""
     with writing(sink) as writer:
         for _ in range(3):
             sink.entered.clear()
-            writer.put(record("/"))
+            writer.put("/")
             assert sink.entered.wait(SECONDS)
 
 
-def test_a_record_that_comes_while_the_thread_falls_asleep(sink: Memory) -> None:
-    """The thread does not sleep on a record that came too early to wake it."""
+def test_a_line_that_comes_while_the_thread_falls_asleep(sink: Memory) -> None:
+    """The thread does not sleep on a line that came too early to wake it."""
     with writing(sink) as writer:
         pass
     writer._wake.clear()
-    writer._queue.append(record("/"))
+    writer._queue.append("/")
     writer._sleep()
     assert not writer._idle
 
@@ -125,11 +114,11 @@ def test_a_record_that_comes_while_the_thread_falls_asleep(sink: Memory) -> None
 def test_flush_and_close_cut_the_linger_short(sink: Memory) -> None:
     """Who flushes or closes does not wait for the pause between two rounds to end."""
     with writing(sink, linger=10 * SECONDS) as writer:
-        writer.put(record("/1"))
+        writer.put("/1")
         assert writer.flush(SECONDS)
-        writer.put(record("/2"))
+        writer.put("/2")
         assert writer.flush(SECONDS)
-        writer.put(record("/3"))
+        writer.put("/3")
     assert sink.calls == [["/1"], ["/2"], ["/3"], "close"]
 
 
@@ -145,7 +134,7 @@ def test_flush_gives_up(sink: Memory) -> None:
     """A flush ends at its timeout and says so."""
     sink.may_write.clear()
     with writing(sink) as writer:
-        writer.put(record("/"))
+        writer.put("/")
         assert not writer.flush(0.01)
         sink.may_write.set()
         assert writer.flush(SECONDS)
@@ -154,13 +143,13 @@ def test_flush_gives_up(sink: Memory) -> None:
 def test_a_full_queue_drops_counts_and_says_so(
     sink: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Beyond the capacity records are dropped, and their number is logged after recovery, once."""
+    """Beyond the capacity lines are dropped, and their number is logged after recovery, once."""
     sink.may_write.clear()
     with writing(sink, capacity=4) as writer:
-        writer.put(record("/0"))
+        writer.put("/0")
         assert sink.entered.wait(SECONDS)  # the queue is empty again
         for number in range(1, 8):
-            writer.put(record(f"/{number}"))
+            writer.put(f"/{number}")
         assert caplog.messages == []
         sink.may_write.set()
         assert writer.flush(SECONDS)
@@ -176,7 +165,7 @@ def test_a_failing_sink_is_reported_once_and_tried_again(
     with writing(sink) as writer:
         sink.errors = [OSError(28, "No space left on device")] * 2
         for number in range(3):
-            writer.put(record(f"/{number}"))
+            writer.put(f"/{number}")
             assert writer.flush(SECONDS)
         assert sink.lines == ["/2"]
     assert caplog.messages == [
@@ -192,9 +181,9 @@ def test_an_unexpected_error_does_not_end_the_thread(
     """Whatever a handler of the operator's raises is logged with its traceback, and survived."""
     with writing(sink) as writer:
         sink.errors = [RuntimeError("a handler broke")]
-        writer.put(record("/0"))
+        writer.put("/0")
         assert writer.flush(SECONDS)
-        writer.put(record("/1"))
+        writer.put("/1")
         assert writer.flush(SECONDS)
         assert sink.lines == ["/1"]
     assert caplog.records[0].message == "access log: a handler broke"
@@ -205,21 +194,21 @@ def test_a_sink_that_fails_to_the_end(sink: Memory, caplog: pytest.LogCaptureFix
     """Lines that never could be written are counted when the writer closes."""
     sink.errors = [OSError("gone"), OSError("gone")]
     with writing(sink) as writer:
-        writer.put(record("/"))
+        writer.put("/")
     assert caplog.messages == ["access log: gone", "access log: 1 lines were lost"]
 
 
 def test_reopen_happens_between_batches(sink: Memory, caplog: pytest.LogCaptureFixture) -> None:
     """The sink is asked once for each reopen(), and a failure is logged and changes nothing."""
     with writing(sink) as writer:
-        writer.put(record("/0"))
+        writer.put("/0")
         assert writer.flush(SECONDS)
         writer.reopen()
         assert writer.flush(SECONDS)
         sink.errors = [OSError("no such directory")]
         writer.reopen()
         assert writer.flush(SECONDS)
-        writer.put(record("/1"))
+        writer.put("/1")
     assert sink.calls == [["/0"], "reopen", ["/1"], "close"]
     assert caplog.messages == ["access log: no such directory"]
 
@@ -227,13 +216,13 @@ def test_reopen_happens_between_batches(sink: Memory, caplog: pytest.LogCaptureF
 def test_close_writes_what_is_queued_and_is_idempotent(sink: Memory) -> None:
     """After close() everything is written, and what is put later is dropped without an error."""
     sink.may_write.clear()
-    writer = LogWriter(targets, sink, linger=0)
+    writer = LogWriter(sink, linger=0)
     for number in range(2 * BATCH):
-        writer.put(record(f"/{number}"))
+        writer.put(f"/{number}")
     sink.may_write.set()
     writer.close(SECONDS)
     writer.close(SECONDS)
-    writer.put(record("/late"))
+    writer.put("/late")
     assert writer.flush(SECONDS)
     assert sink.lines == [f"/{number}" for number in range(2 * BATCH)]
     assert sink.calls[-1] == "close"
@@ -243,10 +232,10 @@ def test_close_writes_what_is_queued_and_is_idempotent(sink: Memory) -> None:
 def test_close_gives_up(sink: Memory, caplog: pytest.LogCaptureFixture) -> None:
     """A sink that never returns does not keep the process from ending."""
     sink.may_write.clear()
-    writer = LogWriter(targets, sink)
-    writer.put(record("/0"))
+    writer = LogWriter(sink)
+    writer.put("/0")
     assert sink.entered.wait(SECONDS)
-    writer.put(record("/1"))
+    writer.put("/1")
     writer.close(0.01)
     assert caplog.messages == ["access log: given up with 1 lines unwritten"]
     sink.may_write.set()
@@ -256,12 +245,12 @@ def test_close_gives_up(sink: Memory, caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("linger", [0.0, 0.001])
 def test_many_threads_lose_nothing(sink: Memory, linger: float) -> None:
-    """Records of several threads all arrive, and those of each thread in order."""
+    """Lines of several threads all arrive, and those of each thread in order."""
     threads, each = 4, 2000
 
     def put_all(thread: int) -> None:
         for number in range(each):
-            writer.put(record(f"{thread}:{number}"))
+            writer.put(f"{thread}:{number}")
 
     with writing(sink, capacity=threads * each, linger=linger) as writer:
         with ThreadPoolExecutor(threads) as pool:
@@ -276,11 +265,11 @@ def test_rotation_of_a_real_file(tmp_path: Path) -> None:
     """After renaming and reopen() the old lines are in the old file, the new ones in a new one."""
     path = tmp_path / "access.log"
     with writing(FileSink(str(path))) as writer:
-        writer.put(record("/old"))
+        writer.put("/old")
         assert writer.flush(SECONDS)
         path.rename(tmp_path / "access.log.1")
         writer.reopen()
-        writer.put(record("/new"))
+        writer.put("/new")
     assert (tmp_path / "access.log.1").read_text() == "/old\n"
     assert path.read_text() == "/new\n"
 
@@ -288,13 +277,11 @@ def test_rotation_of_a_real_file(tmp_path: Path) -> None:
 WORKER = """
 import sys
 sys.path[:] = PATH
-from aiowsgi.access_log import Record
 from aiowsgi.bridge.log_writer import LogWriter
 from aiowsgi.log_sinks import open_sink
-writer = LogWriter(lambda records: [r.target for r in records], open_sink(DESTINATION))
+writer = LogWriter(open_sink(DESTINATION))
 for number in range(3000):
-    target = {name!r} * 50 + str(number)
-    writer.put(Record("", 0, "GET", target, "HTTP/1.1", 200, 0, 0, 0, 0, 0, 0, 0))
+    writer.put({name!r} * 50 + str(number))
 writer.close()
 """
 

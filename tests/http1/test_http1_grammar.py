@@ -44,8 +44,8 @@ def test_outline() -> None:
 
 def test_split_fields_strips_values_only() -> None:
     """Our own reading of the fields starts behind the request line and strips the values."""
-    head = b"GET http://a/ HTTP/1.1\r\nHost: x\r\nA:b \r\nC: \t\r\n\r\n"
-    assert split_fields(head) == [(b"Host", b"x"), (b"A", b"b"), (b"C", b"")]
+    head = b"GET http://a/ HTTP/1.1\r\nHost: x\r\nA:Zb Z \r\nC: \t\r\n\r\n"
+    assert split_fields(head) == [(b"Host", b"x"), (b"A", b"Zb Z"), (b"C", b"")]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,9 @@ def test_split_fields_strips_values_only() -> None:
         # A request line beyond the bound on the section alone is too long a request line.
         (Limits(header_size=14), 414),
         (Limits(request_line=0, header_size=14), 414),
+        (Limits(request_line=1), 414),
+        (Limits(header_size=1), 414),
+        (Limits(fields=1), 431),
         (Limits(fields=3), None),
         (Limits(fields=2), 431),
         (Limits(0, 0, 0, 0), None),
@@ -68,6 +71,41 @@ def test_limits(limits: Limits, status: int | None) -> None:
     """Each limit is met at its number, and passed one beyond it; 0 is no limit."""
     assert verdict_of_match(GOOD, limits) == status
     assert verdict_of_walk(GOOD, limits) == status
+
+
+@pytest.mark.parametrize(
+    ("held", "limits", "status"),
+    [
+        (b"GET", Limits(request_line=2), None),
+        (b"GET", Limits(request_line=1), 414),
+        (b"GET /", Limits(request_line=4), None),
+        (b"GET /", Limits(request_line=3), 414),
+        (b"GET /", Limits(header_size=3), 414),
+        (b"GET / HTTP/1.1\r\nA", Limits(header_size=17), None),
+        (b"GET / HTTP/1.1\r\nA:", Limits(header_size=17), 431),
+        (b"GET / HTTP/1.1\r\nA: b\r\nC: d\r\n", Limits(fields=2), None),
+        (b"GET / HTTP/1.1\r\nA: b\r\nC: d\r\n", Limits(fields=1), 431),
+        (b"GET / HTTP/1.1\r\nA: b\r\nC: d", Limits(fields=1), None),
+        (b"GET / HTTP/1.1\n", Limits(), 400),
+        (b"GET / HTTP/1.1\r\n\n", Limits(), 400),
+        (b"GET / HTTP/1.1\r\nA\n", Limits(), 400),
+        (b"GET / HTTP/1.1\r\nA", Limits(), None),
+        (b"PRI * HTTP/2.0\r\n", Limits(), 505),
+        (b"\x16", Limits(), 400),
+    ],
+)
+def test_an_incomplete_section(held: bytes, limits: Limits, status: int | None) -> None:
+    """A fault in an incomplete section is found when its line ends, or a bound is passed."""
+    buffer, check = Buffer(), LineCheck(limits)
+    found = None
+    for i in range(len(held)):
+        buffer.append(held[i : i + 1])
+        try:
+            check.incomplete(buffer)
+        except RequestError as error:
+            found = (error.status, i + 1)
+            break
+    assert found == (None if status is None else (status, len(held)))
 
 
 def test_no_limit_holds_anything() -> None:

@@ -106,3 +106,10 @@ def test_nothing_is_known_of_a_body_before_it_comes(parser: str) -> None:
     reader.feed(post(b"Content-Length: 1"))
     assert reader.next_request() is not None
     assert reader.next_body() is NEED_DATA
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_the_smallest_limit_is_one(parser: str) -> None:
+    """A limit of one byte is a limit."""
+    assert read(parser, [post(b"Content-Length: 1", body=b"a")], Limits(body_size=1)).status is None
+    assert read(parser, [post(b"Content-Length: 2")], Limits(body_size=1)).status == 413

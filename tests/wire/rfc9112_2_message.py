@@ -50,15 +50,19 @@ ROWS = [
         bad("empty-line-with-space", b" \r\n" + GET),
         # A lone LF MAY be taken for a line end. Whoever reads it differently from the proxy in
         # front reads other requests.
-        bad("bare-lf-everywhere", b"GET / HTTP/1.1\nHost: x\n\n"),
+        bad("bare-lf-everywhere", b"GET / HTTP/1.1\nHost: x\n\n", cve="CVE-2019-16785"),
         bad("bare-lf-request-line", b"GET / HTTP/1.1\nHost: x\r\n\r\n"),
         bad("bare-lf-field-line", b"GET / HTTP/1.1\r\nHost: x\nA: b\r\n\r\n"),
-        bad("bare-lf-last-field-line", b"GET / HTTP/1.1\r\nHost: x\n\r\n"),
+        bad("bare-lf-last-field-line", b"GET / HTTP/1.1\r\nHost: x\n\r\n", cve="CVE-2022-35256"),
         bad("bare-lf-empty-line", b"GET / HTTP/1.1\r\nHost: x\r\n\n"),
         bad("bare-lf-lf", b"GET / HTTP/1.1\r\nHost: x\n\n" + HIDDEN),
-        bad("bare-lf-in-value", head(b"A: b\nTransfer-Encoding: chunked"), cve="CVE-2023-30589"),
+        bad("bare-lf-in-value", head(b"A: b\nTransfer-Encoding: chunked"), cve="CVE-2022-32214"),
         bad("bare-lf-empty-value", head(b"A:\nTransfer-Encoding: chunked")),
-        bad("bare-lf-content-length", head(b"A: b\nContent-Length: 33") + HIDDEN),
+        bad(
+            "bare-lf-content-length",
+            head(b"A: b\nContent-Length: 33") + HIDDEN,
+            cve="CVE-2019-16785",
+        ),
         bad("bare-lf-hides-request", head(b"A: b\n\nGET /hidden HTTP/1.1")),
         # A recipient of a bare CR MUST take the element for invalid or replace it.
         bad("bare-cr-everywhere", b"GET / HTTP/1.1\rHost: x\r\r" + SECOND),
@@ -68,7 +72,7 @@ ROWS = [
         bad("bare-cr-in-name", head(b"A\rB: c")),
         bad("bare-cr-in-value", head(b"A: b\rc"), cve="CVE-2023-30589"),
         bad("bare-cr-then-field", head(b"A: \rTransfer-Encoding: chunked"), cve="CVE-2023-30589"),
-        bad("bare-cr-empty-value", head(b"A:\rContent-Length: 33") + HIDDEN, cve="CVE-2024-27982"),
+        bad("bare-cr-empty-value", head(b"A:\rContent-Length: 33") + HIDDEN, cve="CVE-2023-30589"),
         bad("bare-cr-before-crlf", head(b"A: b\r")),
         bad("bare-cr-after-lf", head(b"A: b\r\n\rB: c")),
         bad("cr-cr-lf-request-line", b"GET / HTTP/1.1\r\r\nHost: x\r\n\r\n"),
@@ -83,7 +87,9 @@ ROWS = [
         bad("tab-before-first-field", b"GET / HTTP/1.1\r\n\tHost: x\r\n\r\n"),
         bad("space-line-before-fields", b"GET / HTTP/1.1\r\n \r\nHost: x\r\n\r\n"),
         bad(
-            "hidden-by-space", b"GET / HTTP/1.1\r\n Content-Length: 33\r\nHost: x\r\n\r\n" + HIDDEN
+            "hidden-by-space",
+            b"GET / HTTP/1.1\r\n Content-Length: 33\r\nHost: x\r\n\r\n" + HIDDEN,
+            cve="CVE-2024-27982",
         ),
         bad("space-line-behind-fields", b"GET / HTTP/1.1\r\nHost: x\r\n \r\n\r\n"),
         bad("space-before-lf", b"GET / HTTP/1.1 \nHost: x\r\n\r\n"),

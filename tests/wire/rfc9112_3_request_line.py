@@ -41,6 +41,7 @@ ROWS = [
         bad("line-too-long-unended", b"GET /" + b"a" * 20000, 414),
         bad("query-too-long", head(target=b"/?" + b"a" * 20000), 414),
         bad("method-too-long", head(method=b"A" * 20000), 414),
+        bad("line-too-long-from-bad-start", b"\x16" + b"a" * 20000 + b"\r\n\r\n"),
         bad("line-too-long-bare-lf", b"GET /" + b"a" * 20000 + b" HTTP/1.1\nHost: x\n\n", 414),
     ),
     *section(

@@ -27,7 +27,8 @@ ROWS = [
     ),
     *section(
         "RFC 9110 section 5.5",
-        *[bad(f"control-{c:02x}", head(b"A: b%cc" % c), cve="CVE-2023-47627") for c in _CONTROLS],
+        *[bad(f"control-{c:02x}", head(b"A: b%cc" % c)) for c in _CONTROLS],
+        bad("nul-in-value", head(b"A: b\x00Transfer-Encoding: chunked"), cve="CVE-2023-47627"),
         *[bad(f"control-first-{c:02x}", head(b"A: %cb" % c)) for c in _CONTROLS],
         *[bad(f"control-last-{c:02x}", head(b"A: b%c" % c)) for c in _CONTROLS],
         good("tab-inside", head(b"A: b\tc")),
@@ -55,13 +56,13 @@ ROWS = [
     ),
     *section(
         "RFC 9112 section 5.1",
-        bad("space-before-colon", head(b"A : b"), cve="CVE-2019-16785"),
+        bad("space-before-colon", head(b"A : b"), cve="CVE-2021-22959"),
         bad("tab-before-colon", head(b"A\t: b")),
         bad("spaces-before-colon", head(b"A   : b")),
         bad(
             "space-before-colon-length",
             post(b"Content-Length : 33", body=HIDDEN),
-            cve="CVE-2019-16785",
+            cve="CVE-2021-22959",
         ),
         bad(
             "space-before-colon-coding",
@@ -88,10 +89,16 @@ ROWS = [
         bad("obs-fold-length", post(b"Content-Length:", b" 33", body=HIDDEN)),
         bad("obs-fold-length-digits", post(b"Content-Length: 3", b" 3", body=HIDDEN)),
         bad(
-            "obs-fold-coding", post(b"Transfer-Encoding:", b" chunked", body=b"0\r\n\r\n" + HIDDEN)
+            "obs-fold-coding",
+            post(b"Transfer-Encoding:", b" chunked", body=b"0\r\n\r\n" + HIDDEN),
+            cve="CVE-2022-32215",
         ),
         bad("obs-fold-coding-tab", post(b"Transfer-Encoding:", b"\tchunked", body=b"0\r\n\r\n")),
-        bad("obs-fold-hides-length", head(b"A: b", b" Content-Length: 33") + HIDDEN),
+        bad(
+            "obs-fold-hides-length",
+            head(b"A: b", b" Content-Length: 33") + HIDDEN,
+            cve="CVE-2024-27982",
+        ),
         bad("obs-fold-hides-coding", head(b"A: b", b"\tTransfer-Encoding: chunked") + HIDDEN),
         bad("obs-fold-of-nothing", head(b"A: b", b" ", b" ", b"C: d")),
         bad("obs-fold-vt", head(b"A: b", b"\x0bc")),

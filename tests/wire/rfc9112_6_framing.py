@@ -95,6 +95,29 @@ _BAD_CODINGS = {
     "gzip-semicolon": b"gzip; chunked",
 }
 
+# Who took the value for a length, or for chunked, is in the record of these.
+_LENGTH_CVES = {
+    "space-inside": "CVE-2018-7159",
+    "plus": "CVE-2022-24801",
+    "hex": "CVE-2022-24761",
+    "underscore": "GHSA-qppv-j76h-2rpx",
+    "list-equal": "CVE-2019-16792",
+}
+_CODING_CVES = {
+    "identity": "CVE-2024-1135",
+    "not-final": "CVE-2024-1135",
+    "not-final-identity": "CVE-2024-6827",
+    "two-words": "CVE-2019-15605",
+    "prefix-x": "CVE-2022-32213",
+    "suffix-ed": "CVE-2022-32213",
+    "vt": "CVE-2019-16789",
+    "vt-behind": "CVE-2019-16789",
+    "ff": "CVE-2019-16789",
+    "nbsp": "CVE-2019-16789",
+    "folded": "CVE-2022-32215",
+    "folded-list": "CVE-2022-32215",
+}
+
 _ALIASES = [
     b"Transfer_Encoding: chunked",
     b"transfer_encoding: chunked",
@@ -172,7 +195,7 @@ ROWS = [
             bad(
                 f"bad-{name}",
                 post(b"Content-Length: " + value, body=b"hi" + HIDDEN),
-                cve="CVE-2018-7159",
+                cve=_LENGTH_CVES.get(name, ""),
             )
             for name, value in _BAD_LENGTHS.items()
         ],
@@ -186,9 +209,13 @@ ROWS = [
         bad(
             "twice-equal",
             post(b"Content-Length: 2", b"Content-Length: 2", body=b"hi"),
-            cve="CVE-2022-24801",
+            cve="CVE-2019-16792",
         ),
-        bad("twice-other", post(b"Content-Length: 0", b"Content-Length: 33", body=HIDDEN)),
+        bad(
+            "twice-other",
+            post(b"Content-Length: 0", b"Content-Length: 33", body=HIDDEN),
+            cve="CVE-2020-10108",
+        ),
         bad("twice-other-reversed", post(b"Content-Length: 33", b"Content-Length: 0", body=HIDDEN)),
         bad("twice-apart", post(b"Content-Length: 2", b"A: b", b"content-length: 2", body=b"hi")),
         bad("twice-second-bad", post(b"Content-Length: 2", b"Content-Length: x", body=b"hi")),
@@ -226,7 +253,7 @@ ROWS = [
             bad(
                 f"bad-{name}",
                 post(b"Transfer-Encoding: " + value, body=_ZERO + HIDDEN),
-                cve="CVE-2024-1135",
+                cve=_CODING_CVES.get(name, ""),
             )
             for name, value in _BAD_CODINGS.items()
         ],
@@ -234,21 +261,30 @@ ROWS = [
             bad(
                 f"bad-with-length-{name}",
                 post(b"Transfer-Encoding: " + value, b"Content-Length: 5", body=_ZERO + HIDDEN),
-                cve="CVE-2019-16786",
+                cve=_CODING_CVES.get(name, ""),
             )
             for name, value in _BAD_CODINGS.items()
         ],
-        bad("gzip-then-chunked", post(b"Transfer-Encoding: gzip, chunked", body=_ZERO), 501),
+        bad(
+            "gzip-then-chunked",
+            post(b"Transfer-Encoding: gzip, chunked", body=_ZERO),
+            501,
+            cve="CVE-2019-16786",
+        ),
         bad(
             "identity-then-chunked", post(b"Transfer-Encoding: identity, chunked", body=_ZERO), 501
         ),
         bad("deflate-then-chunked", post(b"Transfer-Encoding: deflate,chunked", body=_ZERO), 501),
         bad("three-codings", post(b"Transfer-Encoding: gzip, br, chunked", body=_ZERO), 501),
         bad("unknown-then-chunked", post(b"Transfer-Encoding: foo , chunked", body=_ZERO), 501),
-        bad("twice", post(_TE, _TE, body=_ZERO + HIDDEN), cve="CVE-2024-6827"),
+        bad("twice", post(_TE, _TE, body=_ZERO + HIDDEN), cve="GHSA-753j-mpmx-qq6g"),
         bad("twice-case", post(_TE, b"transfer-encoding: chunked", body=_ZERO + HIDDEN)),
         bad("twice-identity-first", post(b"Transfer-Encoding: identity", _TE, body=_ZERO + HIDDEN)),
-        bad("twice-identity-last", post(_TE, b"Transfer-Encoding: identity", body=_ZERO + HIDDEN)),
+        bad(
+            "twice-identity-last",
+            post(_TE, b"Transfer-Encoding: identity", body=_ZERO + HIDDEN),
+            cve="CVE-2020-8287",
+        ),
         bad("twice-gzip-first", post(b"Transfer-Encoding: gzip", _TE, body=_ZERO + HIDDEN)),
         bad("twice-empty-last", post(_TE, b"Transfer-Encoding:", body=_ZERO + HIDDEN)),
         bad("twice-empty-first", post(b"Transfer-Encoding:", _TE, body=_ZERO + HIDDEN)),
@@ -269,12 +305,12 @@ ROWS = [
         bad(
             "length-then-coding",
             post(b"Content-Length: 5", _TE, body=_ZERO + HIDDEN),
-            cve="CVE-2022-24761",
+            cve="CVE-2020-10109",
         ),
         bad(
             "coding-then-length",
             post(_TE, b"Content-Length: 5", body=_ZERO + HIDDEN),
-            cve="CVE-2024-49768",
+            cve="CVE-2020-10109",
         ),
         bad("coding-and-length-zero", post(_TE, b"Content-Length: 0", body=_ZERO)),
         bad("coding-and-length-bad", post(_TE, b"Content-Length: x", body=_ZERO)),

@@ -109,6 +109,22 @@ _BAD_EXTENSIONS = {
     "bare-lf-hides-chunk": b";\n0\r\n\r\nxx",
 }
 
+# Who read the size in spite of it, or read on beyond it, is in the record of these.
+_SIZE_CVES = {
+    "plus": "CVE-2022-24761",
+    "hex-prefix": "CVE-2022-24761",
+    "minus": "CVE-2022-24801",
+    "underscore": "GHSA-qppv-j76h-2rpx",
+}
+_EXTENSION_CVES = {
+    "nul": "CVE-2022-24761",
+    "bare-cr": "CVE-2022-24761",
+    "bare-lf": "CVE-2024-52304",
+    "bare-lf-only": "CVE-2025-55315",
+    "bare-lf-value": "CVE-2025-22871",
+    "bare-lf-hides-chunk": "CVE-2025-55315",
+}
+
 _TRAILERS_REFUSED = [
     b"Content-Length: 2",
     b"content-length: 2",
@@ -169,7 +185,7 @@ ROWS = [
         _good("many-chunks", b"1\r\na\r\n" * 300 + _END, b"a" * 300),
         _good("large-chunk", b"4e20\r\n" + b"a" * 20000 + b"\r\n" + _END, b"a" * 20000),
         *[
-            _bad(f"size-{name}", size + b"\r\nhi\r\n" + _END + HIDDEN, cve="CVE-2024-49769")
+            _bad(f"size-{name}", size + b"\r\nhi\r\n" + _END + HIDDEN, cve=_SIZE_CVES.get(name, ""))
             for name, size in _BAD_SIZES.items()
         ],
         *[
@@ -186,7 +202,7 @@ ROWS = [
         _bad("data-too-short", b"3\r\nhi\r\n" + _END),
         _bad("data-end-missing", b"2\r\nhi" + _END + HIDDEN, cve="CVE-2025-43859"),
         _bad("data-end-any-two-bytes", b"2\r\nhiXX" + _END, cve="CVE-2025-43859"),
-        _bad("data-end-lf", b"2\r\nhi\n" + _END, cve="CVE-2024-22019"),
+        _bad("data-end-lf", b"2\r\nhi\n" + _END, cve="CVE-2025-43859"),
         _bad("data-end-cr", b"2\r\nhi\r" + _END),
         _bad("data-end-lf-cr", b"2\r\nhi\n\r" + _END),
         _bad("data-end-lf-lf", b"2\r\nhi\n\n" + _END),
@@ -224,7 +240,7 @@ ROWS = [
             _bad(
                 f"extension-{name}",
                 b"2" + extension + b"\r\nhi\r\n" + _END + HIDDEN,
-                cve="CVE-2025-55315",
+                cve=_EXTENSION_CVES.get(name, ""),
             )
             for name, extension in _BAD_EXTENSIONS.items()
         ],

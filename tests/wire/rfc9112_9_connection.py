@@ -77,7 +77,7 @@ ROWS = [
     *section(
         "RFC 9112 section 9.3.2",
         good("two", GET + GET, _GET, _GET),
-        good("ten", GET * 10, *[_GET] * 10),
+        good("ten", GET * 10, *[_GET] * 10, cve="CVE-2024-41671"),
         good("post-then-get", post(b"Content-Length: 2", body=b"hi") + GET, _HI, _GET),
         good(
             "chunked-then-get",
@@ -87,7 +87,13 @@ ROWS = [
         ),
         good("mixed", (post(b"Content-Length: 2", body=b"hi") + GET) * 3, *[_HI, _GET] * 3),
         good("empty-lines-between", (GET + b"\r\n") * 3, *[_GET] * 3),
-        bad("good-then-bad", GET + b"GET / HTTP/1.1\r\n\r\n" + SECOND, 400, _GET),
+        bad(
+            "good-then-bad",
+            GET + b"GET / HTTP/1.1\r\n\r\n" + SECOND,
+            400,
+            _GET,
+            cve="CVE-2024-49768",
+        ),
         bad("good-then-short", GET + b"GET /\r\n\r\n" + SECOND, 400, _GET),
         bad(
             "good-then-bad-body",

@@ -33,7 +33,7 @@ class Row(NamedTuple):
     closes: bool
     """Whether the last request seen ends the connection."""
     cve: str
-    """Where this has gone wrong before, if that is on record."""
+    """An advisory (CVE, or GitHub's number) on a server or parser that took it, if one is known."""
     section: str
 
 

@@ -1,0 +1,192 @@
+"""The worker processes as the supervisor has them: started, listened to, told to go, buried.
+
+A `Crew` carries out what its owner decides, and tells it three things of a worker: that it is
+ready, that it is worn, that it has ended. Whom to start and whom to send away is none of its
+business (``staffing.py``), nor is what that means for a start or a reload (``supervisor.py``).
+
+Only the health of a worker's event loop is watched, by its beats: an application may take as long
+as it likes. A worker that is starting does not beat, for importing may take long too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aiowsgi.channel import BEAT, Channel, Message
+from aiowsgi.spawn import spawn
+from aiowsgi.staffing import Member, State
+
+if TYPE_CHECKING:
+    from aiowsgi.sockets import Listeners
+
+__all__ = ["Crew", "Owner", "Worker"]
+
+logger = logging.getLogger("aiowsgi")
+
+SILENCE: Final = 30
+"""Beats that may be missed before an event loop is taken to be stuck. Beats are counted, not
+seconds, so that nobody is killed for a time in which the whole machine, or all of us, stood still.
+"""
+
+ABORT_MARGIN: Final = 5
+"""Beats from ABRT, which has the worker show where it is stuck, to KILL."""
+
+KILL_MARGIN: Final = 5.0
+"""Seconds beyond its grace after which a worker that retires is killed: the time of its exit."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Worker(Member):
+    """A member of the crew, and what it takes to deal with it."""
+
+    channel: Channel
+    served: bool = False
+    """It has been ready."""
+    failure: Message | None = None
+    """Why it could not start, if it said so."""
+    deadline: asyncio.TimerHandle | None = None
+    """Kills it, while it retires and has a limit."""
+
+    def epitaph(self, status: int) -> str:
+        """How it came to its end, in its own words if there are any."""
+        if self.failure is not None:
+            return f"{self.failure['traceback']}{self.failure['message']}"
+        cause = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        when = "" if self.served else " before it served"
+        return f"worker {self.pid} has ended{when}: {cause}"
+
+
+class Owner(Protocol):
+    """Who is told of the workers."""
+
+    def worker_ready(self, worker: Worker, broken: str) -> None:
+        """It serves; ``broken`` says why not what it should, see ``channel.py``."""
+
+    def worker_worn(self, worker: Worker) -> None:
+        """It should be replaced."""
+
+    def worker_ended(self, worker: Worker, status: int) -> None:
+        """It is gone; ``status`` is its exit status, or minus the signal that ended it."""
+
+
+class Crew:
+    """The workers that there are; on the running event loop."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._workers: dict[int, Worker] = {}
+        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        self._loop.call_later(BEAT, self._watch)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(tuple(self._workers.values()))
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def ready(self) -> list[Worker]:
+        """Those who serve and are to go on."""
+        return [worker for worker in self if worker.state is State.READY]
+
+    # Coming
+
+    def start(self, generation: int, charge: bytes, listeners: Listeners) -> Worker:
+        """Start a worker. Raises OSError."""
+        pid, sock = spawn(charge, [s.fileno() for s in listeners.sockets])
+        channel = Channel(self._loop, sock, lambda message: self._hear(pid, message), lambda: None)
+        worker = Worker(pid, generation, since=monotonic(), channel=channel)
+        self._workers[pid] = worker
+        logger.debug("worker %d is starting", pid)
+        return worker
+
+    def _hear(self, pid: int, message: Message) -> None:
+        handle = self._HEARD.get(message["kind"])
+        if handle is not None and pid in self._workers:
+            handle(self, self._workers[pid], message)
+
+    def _on_ready(self, worker: Worker, message: Message) -> None:
+        logger.debug("worker %d is ready", worker.pid)
+        worker.served = True
+        if worker.state is State.STARTING:
+            worker.state, worker.since = State.READY, monotonic()
+        self._owner.worker_ready(worker, message["broken"])
+
+    def _on_failed(self, worker: Worker, message: Message) -> None:
+        worker.failure = message
+
+    def _on_beat(self, worker: Worker, _: Message) -> None:
+        worker.missed = 0
+
+    def _on_worn(self, worker: Worker, message: Message) -> None:
+        logger.info("worker %d will be replaced: %s", worker.pid, message["reason"])
+        worker.worn = True
+        self._owner.worker_worn(worker)
+
+    _HEARD: Final = {
+        "ready": _on_ready,
+        "failed": _on_failed,
+        "beat": _on_beat,
+        "worn": _on_worn,
+    }
+
+    def tell_all(self, kind: str) -> None:
+        """Send a message to every worker."""
+        for worker in self:
+            worker.channel.send(kind)
+
+    # Going
+
+    def retire(self, worker: Worker, grace: float | None) -> None:
+        """Have it finish what has begun, within ``grace`` seconds, and go. Once is enough."""
+        if worker.state is State.STARTING:
+            self.kill(worker)
+        elif worker.state is State.READY:
+            worker.channel.send("retire", grace=grace)
+            if grace is not None:
+                worker.deadline = self._loop.call_later(grace + KILL_MARGIN, self.kill, worker)
+        worker.state = State.RETIRING
+
+    def kill(self, worker: Worker) -> None:
+        """End it at once."""
+        # Until it is reaped, its number cannot be another's.
+        os.kill(worker.pid, signal.SIGKILL)
+
+    def _watch(self) -> None:
+        """Look for event loops that are stuck."""
+        for worker in self:
+            worker.missed += worker.served
+            if worker.missed == SILENCE:
+                logger.error("worker %d is stuck, and will be killed", worker.pid)
+                os.kill(worker.pid, signal.SIGABRT)
+            elif worker.missed >= SILENCE + ABORT_MARGIN:
+                self.kill(worker)
+        self._loop.call_later(BEAT, self._watch)
+
+    def _reap(self) -> None:
+        """Take note of children that have ended; as process 1, also of those of others."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self._workers:
+                self._bury(self._workers[pid], os.waitstatus_to_exitcode(status))
+
+    def _bury(self, worker: Worker, status: int) -> None:
+        # What it said last has come, but may not have been read yet.
+        worker.channel.pump()
+        worker.channel.close()
+        if worker.deadline is not None:
+            worker.deadline.cancel()
+        del self._workers[worker.pid]
+        self._owner.worker_ended(worker, status)

@@ -1,0 +1,83 @@
+"""Who is connected to whom: from the transport, the PROXY header, TLS, and the proxies' fields."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiowsgi import proxy
+from aiowsgi.address import parse_ip
+from aiowsgi.environ import Peer
+
+if TYPE_CHECKING:
+    from aiowsgi.http1.events import Request
+    from aiowsgi.proxy import TrustedPeers
+    from aiowsgi.proxy_protocol import ProxyHeader
+
+__all__ = ["behind_proxies", "peer_of"]
+
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def peer_of(transport: asyncio.BaseTransport, header: ProxyHeader | None) -> Peer:
+    """What the transport knows of both ends, or the PROXY header knows better."""
+    remote = transport.get_extra_info("peername")
+    local = transport.get_extra_info("sockname")
+    if header is not None and header.source is not None:
+        remote, local = header.source, header.destination
+    ssl_object = transport.get_extra_info("ssl_object")
+    scheme, variables = "http", {}
+    if ssl_object is not None:
+        from aiowsgi.tls import client_certificate_environ  # not without TLS: it imports ssl
+
+        scheme, variables = "https", client_certificate_environ(ssl_object)
+    # PEP 3333 wants a server's name and port that are not empty, on a unix socket too.
+    name, port = "localhost", DEFAULT_PORTS[scheme]
+    if isinstance(local, tuple):
+        name, port = _plain(local[0]), str(local[1])
+    if not isinstance(remote, tuple):
+        return Peer("", "", name, port, scheme, variables)
+    return Peer(_plain(remote[0]), str(remote[1]), name, port, scheme, variables)
+
+
+def _plain(host: str) -> str:
+    """An address as people write it: one of IPv4 that came by a dual-stack socket is IPv4's."""
+    return str(parse_ip(host)) if host.startswith("::ffff:") else host
+
+
+def behind_proxies(
+    request: Request, peer: Peer, trusted: TrustedPeers, script_name: str
+) -> tuple[Request, Peer, str]:
+    """The request, both ends and SCRIPT_NAME as they are beyond the trusted proxies.
+
+    Gives back the very same where there is nothing to change. Raises RequestError with status 400
+    for a trusted proxy's field that makes no sense.
+    """
+    unix = not peer.remote_addr
+    seen = proxy.Peer(
+        None if unix else peer.remote_addr,
+        None if unix else int(peer.remote_port),
+        peer.scheme,
+    )
+    facts = proxy.effective(request.fields, seen, trusted)
+    if facts.fields is request.fields and facts[:3] == seen and not facts.prefix:
+        return request, peer, script_name
+    fields = facts.fields
+    if facts.authority is not None:
+        host = (b"Host", facts.authority.encode("latin-1"))
+        fields = [host, *(field for field in fields if field[0].lower() != b"host")]
+        request = request._replace(host=facts.authority)
+    port = facts.port if facts.port is not None else peer.server_port
+    if facts.host is not None and facts.port is None:
+        port = DEFAULT_PORTS[facts.scheme]
+    return (
+        request._replace(fields=fields),
+        peer._replace(
+            remote_addr=facts.client_host or "",
+            remote_port="" if facts.client_port is None else str(facts.client_port),
+            server_name=facts.host or peer.server_name,
+            server_port=str(port),
+            scheme=facts.scheme,
+        ),
+        facts.prefix + script_name,
+    )

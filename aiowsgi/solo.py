@@ -1,0 +1,108 @@
+"""Serving in this process alone, without a supervisor: an application that is given as an object.
+
+TERM, INT, QUIT and USR1 mean what they mean elsewhere. HUP reads the certificates again and reopens
+log files, no more: the application's code cannot be exchanged under a process that runs it, and its
+configuration is what the program gave. TTIN and TTOU are refused in the log; their default action
+would suspend the process.
+
+Health is answered by the event loop, so it tells of that loop too. The service manager's watchdog
+is fed by it for the same reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from aiowsgi.exceptions import ConfigError
+from aiowsgi.server import Server
+from aiowsgi.worker import accept_waiting
+
+if TYPE_CHECKING:
+    from aiowsgi.config import Config
+    from aiowsgi.notify import Notifier
+    from aiowsgi.sockets import Listeners
+    from aiowsgi.wsgi import WSGIApplication
+
+__all__ = ["Solo"]
+
+logger = logging.getLogger("aiowsgi")
+
+
+class Solo:
+    """A server that takes the signals of its process; see the module's docstring."""
+
+    def __init__(
+        self, app: WSGIApplication, config: Config, listeners: Listeners, notifier: Notifier
+    ) -> None:
+        """``listeners`` are closed when accepting ends."""
+        self._config = config
+        self._listeners = listeners
+        self._notifier = notifier
+        self._server = Server(app, config, listeners=listeners)
+        # Set by TERM and INT.
+        self._stop = asyncio.Event()
+
+    def unready(self) -> str:
+        """Why no requests should come; empty if they may."""
+        if self._stop.is_set():
+            return "draining"
+        return "" if self._server.ready else "starting"
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit status, 0, or 1 if requests were cut.
+
+        Raises ConfigError."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGQUIT, os._exit, 128 + signal.SIGQUIT)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGUSR1, self._server.reopen_logs)
+        for number in (signal.SIGTTIN, signal.SIGTTOU):
+            loop.add_signal_handler(number, logger.warning, "there is one process, and no worker")
+        await self._server.start()
+        for url in self._server.urls:
+            logger.info("listening on %s", url)
+        self._notifier.ready()
+        if (interval := self._notifier.watchdog_interval) is not None:
+            self._feed_watchdog(loop, interval)
+        await self._stop.wait()
+        return await self._drain()
+
+    def _feed_watchdog(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
+        self._notifier.watchdog()
+        loop.call_later(interval, self._feed_watchdog, loop, interval)
+
+    def _interrupt(self) -> None:
+        if self._stop.is_set():
+            # The second INT: whoever sits at the terminal does not want to wait.
+            os._exit(128 + signal.SIGINT)
+        self._stop.set()
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        self._server.reopen_logs()
+        try:
+            self._server.reload_certificates()
+            logger.info("certificates read, log files reopened")
+        except ConfigError as error:
+            logger.error("the old certificates stay: %s", error)
+        self._notifier.ready()
+
+    async def _drain(self) -> int:
+        self._notifier.stopping()
+        delay = self._config.shutdown_delay
+        logger.info("stopping")
+        if delay:
+            logger.info("accepting for another %g s", delay)
+        await asyncio.sleep(delay)
+        await accept_waiting(self._listeners)
+        self._server.close()
+        self._listeners.close()
+        clean = await self._server.stop()
+        logger.info("stopped" if clean else "stopped; some requests were cut")
+        return 0 if clean else 1

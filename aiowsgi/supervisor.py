@@ -1,0 +1,365 @@
+"""The process that has workers: it owns the listening sockets and serves nothing but health.
+
+It imports no application, so none can break it; it has one thread, and waits. Whom to start and
+whom to send away is decided by ``staffing.py`` and carried out by ``crew.py``; here stands what a
+start, a reload and a stop are. Every event ends in `Supervisor._adjust`.
+
+**One worker is supervised too.** The price is a second process, with some 13 MB of its own, and a
+tenth of a second at the start. For it, a reload means the same for one worker as for many, one that
+wears out is replaced before it goes, one that crashes takes no container with it, and process 1
+reaps what the application has left behind. Who embeds a server has one process; see ``runner.py``.
+
+**Starting.** The first workers start together, and one that cannot start ends the whole start, once
+and with its own message. Later deaths are replaced, with pauses where they come in a row.
+
+**Reloading** reads the configuration again and puts one worker with it on trial. Once that serves,
+the others are exchanged a few at a time; if it does not, nothing has changed. Meanwhile as many
+serve as before. What belongs to this process rather than to the workers (`FIXED`) stays as it is.
+In development (``--reload``) the old ones go at once instead: nobody wants to see them, and who
+connects meanwhile waits in the kernel.
+
+**Stopping** closes our copies of the listening sockets before the workers close theirs, which first
+accept what waits: the last close would reset it.
+
+**How load is spread.** All workers accept from the same sockets; the one that wakes first has the
+connection, and accepts few at a time. A queue for each worker (SO_REUSEPORT) is filled by hash, by
+chance and not by who is free, and loses what waits in it when its worker dies or is exchanged.
+``bench/spread.py`` measures both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aiowsgi import logs
+from aiowsgi.crew import Crew, Worker
+from aiowsgi.exceptions import AiowsgiError, ApplicationLoadError, BindError, ConfigError
+from aiowsgi.processors import usable_processors
+from aiowsgi.spawn import charge
+from aiowsgi.staffing import Backoff, State, plan
+
+if TYPE_CHECKING:
+    from aiowsgi.config import Config
+    from aiowsgi.notify import Notifier
+    from aiowsgi.sockets import Listeners
+
+__all__ = ["FIXED", "Supervisor"]
+
+logger = logging.getLogger("aiowsgi")
+
+FIXED: Final = (
+    *("bind", "backlog", "reuse_port", "umask", "uds_permissions"),
+    *("admin", "pid", "user", "group", "reload", "reload_dir", "reload_include", "reload_exclude"),
+)
+"""Options that take a restart."""
+
+
+class _Generation(NamedTuple):
+    """A configuration, and what its workers are told."""
+
+    number: int
+    config: Config
+    charge: bytes
+
+    @property
+    def size(self) -> int:
+        """Workers that it asks for."""
+        return self.config.workers or usable_processors()
+
+    @property
+    def grace(self) -> float | None:
+        """Seconds that a worker has to finish; None for as long as it takes."""
+        return self.config.graceful_timeout or None
+
+
+class Supervisor:
+    """Runs workers until it is told to stop; on one event loop, in the main thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        listeners: Listeners,
+        *,
+        notifier: Notifier,
+        reread: Callable[[], Config],
+    ) -> None:
+        """``config.app`` names the application. ``listeners`` are closed when accepting ends.
+        ``reread`` gives the configuration of a reload, and raises ConfigError."""
+        self._listeners = listeners
+        self._notifier = notifier
+        self._reread = reread
+        self._generations = 0
+        self._generation = self._next_generation(config)
+        self._size = self._generation.size
+        self._backoff = Backoff()
+        # Looks again when a pause is over; None while there is none.
+        self._retry: asyncio.TimerHandle | None = None
+        # The generation and the worker that are on trial.
+        self._trial: tuple[_Generation, Worker] | None = None
+        # Not all have served yet since the start; in development, since the last change.
+        self._starting = True
+        # Not all are of the generation that a reload has brought.
+        self._reloading = False
+        # In development: the last start failed, the next change is waited for.
+        self._held = False
+        # The end has begun: no requests should come any more.
+        self._stopping = False
+        # Listeners are closed, nobody is started any more.
+        self._closed = False
+        # Requests were cut.
+        self._cut = False
+        # Made by `run`; the second is done with the exit status.
+        self._crew: Crew
+        self._ended: asyncio.Future[int]
+
+    async def run(self) -> int:
+        """Start, supervise, and stop; returns the exit status, 0, or 1 if requests were cut.
+
+        Raises what kept the first workers from starting: ApplicationLoadError, ConfigError,
+        BindError.
+        """
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        self._crew = Crew(self)
+        for number, handle in self._SIGNALS.items():
+            loop.add_signal_handler(number, handle, self)
+        if self._notifier.watchdog_interval is not None:
+            self._feed_watchdog(self._notifier.watchdog_interval)
+        self._adjust()
+        try:
+            return await self._ended
+        finally:
+            for worker in self._crew:
+                self._crew.kill(worker)
+
+    def _feed_watchdog(self, interval: float) -> None:
+        self._notifier.watchdog()
+        asyncio.get_running_loop().call_later(interval, self._feed_watchdog, interval)
+
+    def unready(self) -> str:
+        """Why no requests should come; empty if they may."""
+        if self._stopping:
+            return "draining"
+        return "" if self._crew.ready() else "starting"
+
+    def _next_generation(self, config: Config) -> _Generation:
+        assert config.app is not None
+        self._generations += 1
+        return _Generation(self._generations, config, charge(config.app, config, self._listeners))
+
+    # Having as many as there should be
+
+    def _adjust(self) -> None:
+        """Send away and start whom the plan says, and see whether all is as it should be."""
+        if self._closed:
+            return
+        step = plan(list(self._crew), self._size, self._generation.number)
+        for worker in step.retire:
+            self._crew.retire(worker, self._generation.grace)
+        if not step.start:
+            self._check_settled()
+        elif not self._held and self._retry is None:
+            if pause := self._backoff.pause(monotonic()):
+                loop = asyncio.get_running_loop()
+                self._retry = loop.call_later(pause, self._try_again)
+            else:
+                self._start(step.start)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._adjust()
+
+    def _start(self, count: int) -> None:
+        generation = self._generation
+        try:
+            for _ in range(count):
+                self._crew.start(generation.number, generation.charge, self._listeners)
+        except OSError as error:
+            logger.error("no worker can be started: %s", error)
+            self._backoff.failed(monotonic())
+            self._adjust()
+
+    def _check_settled(self) -> None:
+        """Once all workers that there should be serve, say so to those who wait for that."""
+        serving = self._crew.ready()
+        current = all(worker.generation == self._generation.number for worker in serving)
+        if len(serving) < self._size or not current:
+            return
+        if self._reloading:
+            logger.info("reloaded")
+            self._notifier.ready()
+        elif self._starting:
+            scheme = "https" if self._generation.config.certfile else "http"
+            for url in self._listeners.urls(scheme):
+                logger.info("listening on %s", url)
+            self._notifier.ready()
+        self._starting = self._reloading = False
+
+    # What happens to workers
+
+    def worker_ready(self, worker: Worker, broken: str) -> None:
+        """Called by the crew."""
+        if broken:
+            logger.error("the application cannot be imported\n%s", broken)
+        if self._trial is not None and self._trial[1] is worker:
+            self._generation, self._trial = self._trial[0], None
+            self._size = self._generation.size
+        self._adjust()
+
+    def worker_worn(self, worker: Worker) -> None:  # noqa: ARG002
+        """Called by the crew."""
+        self._adjust()
+
+    def worker_ended(self, worker: Worker, status: int) -> None:
+        """Called by the crew."""
+        if worker.state is State.RETIRING:
+            self._cut |= self._stopping and worker.served and status != 0
+            logger.debug("worker %d has ended", worker.pid)
+        elif self._trial is not None and self._trial[1] is worker:
+            self._trial = None
+            self._end_reload(worker.epitaph(status))
+        elif self._starting and not self._stopping:
+            self._fail_start(worker, status)
+        else:
+            logger.error("%s", worker.epitaph(status))
+            self._backoff.died(worker, monotonic())
+        if self._closed and not self._crew:
+            self._end(1 if self._cut else 0)
+        self._adjust()
+
+    def _fail_start(self, worker: Worker, status: int) -> None:
+        """Give up, with the worker's own message; in development, wait for the next change."""
+        if self._generation.config.reload and self._generation.number > 1:
+            logger.error("%s", worker.epitaph(status))
+            self._held = True
+        elif not self._ended.done():
+            self._closed = True
+            self._ended.set_exception(_start_error(worker, status))
+
+    # Reloading
+
+    def reload(self) -> None:
+        """Exchange the workers for others with the code and the configuration of now."""
+        if self._generation.config.reload:
+            self.restart("HUP")
+        elif not self._stopping and not self._starting:
+            logger.info("reloading")
+            self._notifier.reloading()
+            self._reloading = True
+            self._begin_trial()
+
+    def _begin_trial(self) -> None:
+        if self._trial is not None:
+            (_, worker), self._trial = self._trial, None
+            self._crew.retire(worker, 0.0)
+        try:
+            new = self._next_generation(self._read_again())
+            self._trial = new, self._crew.start(new.number, new.charge, self._listeners)
+        except (ConfigError, OSError) as error:
+            self._end_reload(str(error))
+
+    def _read_again(self) -> Config:
+        old, new = self._generation.config, self._reread()
+        kept = {name: getattr(old, name) for name in FIXED}
+        for name, value in kept.items():
+            if getattr(new, name) != value:
+                logger.warning("%s has changed, which takes a restart", name)
+        if new.app is None:
+            raise ConfigError("no application is named any more")
+        return replace(new, **kept)
+
+    def _end_reload(self, failure: str) -> None:
+        logger.error("not reloaded, the old workers stay: %s", failure)
+        self._reloading = False
+        self._notifier.ready()
+
+    def restart(self, why: str) -> None:
+        """For development: end the workers at once and start others, for better or worse."""
+        if self._stopping:
+            return
+        logger.info("%s; restarting", why)
+        try:
+            config = self._read_again()
+        except ConfigError as error:
+            logger.error("the old configuration stays: %s", error)
+            config = self._generation.config
+        self._generation = self._next_generation(config)
+        self._starting, self._held, self._backoff = True, False, Backoff()
+        for worker in self._crew:
+            self._crew.retire(worker, 0.0)
+        self._adjust()
+
+    # The end
+
+    def stop(self) -> None:
+        """Drain: after ``shutdown_delay`` stop accepting, let everything finish, end."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._notifier.stopping()
+        delay = self._generation.config.shutdown_delay
+        logger.info("stopping")
+        if delay:
+            logger.info("accepting for another %g s", delay)
+        asyncio.get_running_loop().call_later(delay, self._close)
+
+    def _close(self) -> None:
+        self._closed = True
+        self._listeners.close()
+        for worker in self._crew:
+            self._crew.retire(worker, self._generation.grace)
+        if not self._crew:
+            self._end(0)
+
+    def _interrupt(self) -> None:
+        """Drain; at the second time end at once: whoever sits at the terminal does not wait."""
+        if self._stopping:
+            self._end(128 + signal.SIGINT)
+        self.stop()
+
+    def _end(self, status: int) -> None:
+        self._closed = True
+        if not self._ended.done():
+            logger.info("stopped; some requests were cut" if status else "stopped")
+            self._ended.set_result(status)
+
+    # Other signals
+
+    def _reopen_logs(self) -> None:
+        logs.reopen_files()
+        self._crew.tell_all("reopen")
+
+    def _resize(self, change: int) -> None:
+        self._size = max(1, self._size + change)
+        logger.info("workers: %d", self._size)
+        self._adjust()
+
+    _SIGNALS: Final[dict[signal.Signals, Callable[[Supervisor], object]]] = {
+        signal.SIGHUP: reload,
+        signal.SIGINT: _interrupt,
+        signal.SIGQUIT: partial(_end, status=128 + signal.SIGQUIT),
+        signal.SIGTERM: stop,
+        signal.SIGTTIN: partial(_resize, change=+1),
+        signal.SIGTTOU: partial(_resize, change=-1),
+        signal.SIGUSR1: _reopen_logs,
+    }
+
+
+_ERRORS: Final = {error.__name__: error for error in (ApplicationLoadError, BindError, ConfigError)}
+
+
+def _start_error(worker: Worker, status: int) -> AiowsgiError:
+    """What the worker raised, to be raised here again. Its traceback is shown now."""
+    if worker.failure is None:
+        return ApplicationLoadError(worker.epitaph(status))
+    sys.stderr.write(worker.failure["traceback"])
+    error = _ERRORS.get(worker.failure["error"], ApplicationLoadError)
+    return error(worker.failure["message"])

@@ -1,0 +1,375 @@
+"""Heads of responses, byte for byte, and against the client sides of h11 and httptools."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+
+import h11
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import read_response
+
+from aiowsgi.exceptions import ApplicationError
+from aiowsgi.http1 import response as response_module
+from aiowsgi.http1.response import (
+    LAST_CHUNK,
+    REMEMBERED,
+    Framing,
+    check_fields,
+    check_head,
+    encode_chunk,
+    encode_head,
+    error_response,
+    http_date,
+    reason_phrase,
+    response_context,
+)
+
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+def context(*, head_only=False, http_11=True, keep_alive=True, date="", server=""):
+    """A context that says no more than it is told."""
+    return response_context(
+        head_only=head_only, http_11=http_11, keep_alive=keep_alive, date=date, server=server
+    )
+
+
+def head(status="200 OK", fields=(), body_length=None, **more):
+    """An encoded head."""
+    return encode_head(check_head(status, list(fields)), body_length, context(**more))
+
+
+LENGTH_3 = [("Content-Length", "3")]
+
+
+@pytest.mark.parametrize(
+    ("given", "lines", "framing", "length", "kept"),
+    [
+        ({"body_length": 5}, ["Content-Length: 5"], Framing.LENGTH, 5, True),
+        ({"body_length": 0}, ["Content-Length: 0"], Framing.LENGTH, 0, True),
+        ({"fields": LENGTH_3}, ["Content-Length: 3"], Framing.LENGTH, 3, True),
+        ({"fields": LENGTH_3, "body_length": 9}, ["Content-Length: 3"], Framing.LENGTH, 3, True),
+        ({}, ["Transfer-Encoding: chunked"], Framing.CHUNKED, -1, True),
+        ({"http_11": False}, ["Connection: close"], Framing.CLOSE, -1, False),
+        (
+            {"http_11": False, "body_length": 5},
+            ["Content-Length: 5", "Connection: keep-alive"],
+            Framing.LENGTH,
+            5,
+            True,
+        ),
+        (
+            {"body_length": 5, "keep_alive": False},
+            ["Content-Length: 5", "Connection: close"],
+            Framing.LENGTH,
+            5,
+            False,
+        ),
+        (
+            {"keep_alive": False},
+            ["Transfer-Encoding: chunked", "Connection: close"],
+            Framing.CHUNKED,
+            -1,
+            False,
+        ),
+        ({"head_only": True}, [], Framing.NONE, -1, True),
+        ({"head_only": True, "body_length": 5}, ["Content-Length: 5"], Framing.NONE, -1, True),
+        ({"head_only": True, "body_length": 0}, [], Framing.NONE, -1, True),
+        ({"head_only": True, "fields": LENGTH_3}, ["Content-Length: 3"], Framing.NONE, -1, True),
+        ({"head_only": True, "http_11": False}, ["Connection: keep-alive"], Framing.NONE, -1, True),
+        (
+            {"head_only": True, "keep_alive": False},
+            ["Connection: close"],
+            Framing.NONE,
+            -1,
+            False,
+        ),
+        ({"body_length": 5, "date": DATE}, [f"Date: {DATE}", "Content-Length: 5"], None, 5, True),
+        (
+            {"fields": [("date", "mine")], "date": DATE, "body_length": 0},
+            ["date: mine", "Content-Length: 0"],
+            None,
+            0,
+            True,
+        ),
+        (
+            {"fields": [("SERVER", "mine")], "server": "ours", "date": DATE, "body_length": 0},
+            ["SERVER: mine", f"Date: {DATE}", "Content-Length: 0"],
+            None,
+            0,
+            True,
+        ),
+        (
+            {"fields": [("Date", "a"), ("Server", "b")], "server": "c", "date": "d"},
+            ["Date: a", "Server: b", "Transfer-Encoding: chunked"],
+            None,
+            -1,
+            True,
+        ),
+        (
+            {"date": DATE, "server": "ours", "body_length": 0},
+            [f"Date: {DATE}", "Server: ours", "Content-Length: 0"],
+            None,
+            0,
+            True,
+        ),
+        (
+            {"fields": [("X-A", "1"), ("x-a", "2"), ("Set-Cookie", "é\t")], "body_length": 0},
+            ["X-A: 1", "x-a: 2", "Set-Cookie: é\t", "Content-Length: 0"],
+            None,
+            0,
+            True,
+        ),
+    ],
+)
+def test_head(given, lines, framing, length, kept):
+    """Status, fields, what is known of the body and the context make these bytes."""
+    made = head(**given)
+    expected = "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode("latin-1")
+    assert made.data == expected
+    assert (made.length, made.keep_alive, made.status) == (length, kept, 200)
+    if framing is not None:
+        assert made.framing is framing
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "lines"),
+    [
+        ("204 No Content", [], []),
+        ("204 No Content", LENGTH_3, []),
+        ("304 Not Modified", [], []),
+        ("304 Not Modified", LENGTH_3, ["Content-Length: 3"]),
+    ],
+)
+@pytest.mark.parametrize("body_length", [None, 0, 5])
+def test_statuses_without_a_body(status, fields, lines, body_length):
+    """204 has no Content-Length, 304 only the application's (RFC 9110 sections 8.6, 15.4.5)."""
+    made = head(status, fields, body_length)
+    assert made.data.decode() == "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""])
+    assert made.framing is Framing.NONE
+    assert made.keep_alive
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        ("200 OK", "200 OK"),
+        ("200", "200 "),
+        ("200 ", "200 "),
+        ("404 Nicht gefunden: ü\tx", "404 Nicht gefunden: ü\tx"),
+        ("599 x", "599 x"),
+    ],
+)
+def test_status_line(status, line):
+    """A code, a space, a reason that may be empty (RFC 9112 section 4)."""
+    assert head(status).data.startswith(f"HTTP/1.1 {line}\r\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "",
+        "2000 OK",
+        "20 OK",
+        "100 Continue",
+        "101 Switching Protocols",
+        "600 x",
+        "abc",
+        "200OK",
+        " 200 OK",
+        "200\tOK",
+        "200 OK\r\nX: y",
+        "200 OK\n",
+        "200 \x00",
+        "200 \x7f",
+        "200 €",
+        "２００ OK",
+        b"200 OK",
+        200,
+        None,
+        [],
+    ],
+)
+def test_a_malformed_status_is_the_applications_error(status):
+    """It is refused where it is given."""
+    with pytest.raises(ApplicationError):
+        check_head(status, [])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        None,
+        5,
+        [("X",)],
+        [("X", "y", "z")],
+        [("X", None)],
+        [("X", 5)],
+        [("X", b"y")],
+        [(b"X", "y")],
+        [(5, "y")],
+        [([], "y")],
+        ["X: y"],
+        [("", "y")],
+        [("X Y", "z")],
+        [("X:", "y")],
+        [("X\n", "y")],
+        [("Ü", "y")],
+        [("X", "y\r\nZ: w")],
+        [("X", "y\n")],
+        [("X", "y\r")],
+        [("X", "y\0")],
+        [("X", "\x01")],
+        [("X", "\x7f")],
+        [("X", "€")],
+        [("Content-Length", "")],
+        [("Content-Length", "-1")],
+        [("Content-Length", "+1")],
+        [("Content-Length", "1, 1")],
+        [("Content-Length", " 1")],
+        [("Content-Length", "1_0")],
+        [("Content-Length", "１")],
+        [("Content-Length", "1" * 20)],
+        [("Content-Length", "1"), ("content-length", "1")],
+        *[
+            [(name, "x")]
+            for name in (
+                *("Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization"),
+                *("TE", "Trailers", "Transfer-Encoding", "Upgrade", "transfer-encoding"),
+            )
+        ],
+    ],
+)
+def test_a_field_that_cannot_be_sent_is_the_applications_error(fields):
+    """What could split a message, or speaks of a connection, never leaves."""
+    with pytest.raises(ApplicationError):
+        check_head("200 OK", fields)
+    with pytest.raises(ApplicationError):
+        check_head("200 OK", fields)
+
+
+def test_the_lines_of_interim_responses_are_checked_too():
+    """An early hint cannot split the message either."""
+    assert check_fields([("Link", "<a>"), ("X", "")]) == "Link: <a>\r\nX: \r\n"
+    assert check_fields([]) == ""
+    with pytest.raises(ApplicationError):
+        check_fields([("Link", "<a>\r\n\r\n")])
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    """An application that invents names and reasons does not fill the memory."""
+    monkeypatch.setattr(response_module, "_names", {})
+    monkeypatch.setattr(response_module, "_status_lines", {})
+    for number in range(REMEMBERED + 10):
+        check_head(f"200 {number}", [(f"X-{number}", "")])
+    assert len(response_module._names) == len(response_module._status_lines) == REMEMBERED
+    assert check_head("200 new", [("X-New", "")]).lines == "HTTP/1.1 200 new\r\nX-New: \r\n"
+
+
+@given(st.integers(0, 253402300799))
+def test_dates_are_those_of_the_standard_library(seconds):
+    """IMF-fixdate (RFC 9110 section 5.6.7), for every second up to the year 9999."""
+    assert http_date(seconds) == email.utils.formatdate(seconds, usegmt=True)
+
+
+def test_dates_are_english_in_every_locale():
+    """The months and days are ours."""
+    assert http_date(784111777) == DATE
+
+
+@pytest.mark.parametrize("status", [400, 408, 413, 414, 417, 421, 431, 500, 501, 503, 504, 505, 507])
+@pytest.mark.parametrize("head_only", [False, True])
+def test_the_servers_own_answers(status, head_only):
+    """Whole, plain text, with a reason; HEAD is told the length alone."""
+    made = error_response(
+        status, "Because.", context(head_only=head_only, keep_alive=False), [("Retry-After", "1")]
+    )
+    seen = read_response(made.data, "HEAD" if head_only else "GET")
+    assert seen.whole
+    assert seen.status == status
+    assert reason_phrase(status) != "Unknown"
+    assert seen.fields["retry-after"] == "1"
+    assert seen.fields["connection"] == "close"
+    text = f"{status} {reason_phrase(status)}\nBecause.\n".encode()
+    assert seen.fields["content-length"] == str(len(text))
+    assert seen.body == (b"" if head_only else text)
+
+
+def test_a_status_without_a_phrase_of_ours():
+    """There is a reason phrase for it all the same."""
+    assert reason_phrase(418) == "Unknown"
+
+
+# Two other minds
+
+
+class Recorder:
+    """What httptools' response parser calls back with."""
+
+    def __init__(self):
+        self.fields, self.body, self.complete = [], b"", 0
+
+    def on_header(self, name, value):
+        self.fields.append((name.lower().decode(), value.decode("latin-1")))
+
+    def on_body(self, body):
+        self.body += body
+
+    def on_message_complete(self):
+        self.complete += 1
+
+
+token = st.text("!#$%&'*+-.^_`|~09AZaz", min_size=1, max_size=12)
+names = token.filter(
+    lambda name: name.lower()
+    not in ("connection", "transfer-encoding", "content-length", "te", "upgrade", "trailers")
+)
+values = st.text(
+    st.characters(codec="latin-1", exclude_categories=["Cc"], include_characters="\t"), max_size=20
+).map(lambda value: value.strip("\t "))
+reasons = st.from_regex(re.compile(r"[!-~ ]*", re.ASCII), fullmatch=True).map(str.strip)
+codes = st.integers(200, 599).filter(lambda code: code not in (204, 304))
+
+
+@given(
+    codes,
+    reasons,
+    st.lists(st.tuples(names, values), max_size=6),
+    st.lists(st.binary(min_size=1, max_size=300), max_size=5),
+    st.sampled_from(["known", "promised", "chunked"]),
+)
+def test_whatever_is_sent_is_read_back_the_same_by_two_others(code, reason, fields, blocks, how):
+    """h11's and httptools' clients see the status, the fields and the body that were given."""
+    body = b"".join(blocks)
+    given = [*fields, ("Content-Length", str(len(body)))] if how == "promised" else fields
+    made = head(f"{code} {reason}", given, len(body) if how == "known" else None)
+    if how == "chunked":
+        data = made.data + b"".join(map(encode_chunk, blocks)) + LAST_CHUNK
+    else:
+        data = made.data + body
+
+    recorder = Recorder()
+    parser = httptools.HttpResponseParser(recorder)
+    parser.feed_data(data)
+    assert recorder.complete == 1
+    assert (parser.get_status_code(), recorder.body) == (code, body)
+    expected = [(name.lower(), value) for name, value in fields]
+    assert [f for f in recorder.fields if f[0] not in ("content-length", "transfer-encoding")] == (
+        expected
+    )
+
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(data)
+    event = client.next_event()
+    assert (event.status_code, event.reason.decode()) == (code, reason)
+    seen = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
+    assert [f for f in seen if f[0] not in ("content-length", "transfer-encoding")] == expected
+    whole = read_response(data)
+    assert whole.whole
+    assert whole.body == body
