@@ -41,12 +41,12 @@ from aiowsgi.bridge.exchange import CONTINUE, Exchange
 from aiowsgi.bridge.outlet import Drained, Outlet
 from aiowsgi.bridge.ports import SocketPort, TransportPort
 from aiowsgi.bridge.request_body import StreamedBody, open_stream
-from aiowsgi.endpoints import behind_proxies, peer_of
+from aiowsgi.endpoints import Upstream, behind_proxies, peer_of
 from aiowsgi.environ import Peer, peer_environ
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
 from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Request
 from aiowsgi.http1.reader import RequestReader
-from aiowsgi.http1.response import Fields, error_response
+from aiowsgi.http1.response import Fields
 from aiowsgi.intake import Intake
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ PIPELINE: Final = 64 * 1024
 DRAIN_IDLE: Final = 1.0
 """Seconds without a request after which a kept connection is closed when the server stops. A busy
 client's next request is on its way already; it is answered, with ``Connection: close``."""
+
+BUSY: Final = "The server is busy."
 
 RETRY_AFTER: Final = (("Retry-After", "1"),)
 """Sent with 503: the queue is expected to be shorter in a second. A guess."""
@@ -319,23 +321,28 @@ class Connection(asyncio.Protocol):
             request, peer, prefix = behind_proxies(request, self._peer, hub.trusted, script_name)
             if peer is not self._peer:
                 environ = peer_environ(hub.service.environ, peer) | {"SCRIPT_NAME": prefix}
-        return Exchange(hub.service, self._outlet, environ, request, self._received_at)
+        exchange = Exchange(hub.service, self._outlet, environ, request, self._received_at)
+        if hub.trusted is not None and hub.trusted.trusts(self._peer.remote_addr or None):
+            upstream = Upstream.of(request.fields)
+            exchange.waited_before = upstream.waited
+            exchange.request_id = upstream.request_id or exchange.request_id
+        return exchange
 
     def _submit(self, exchange: Exchange) -> None:
         """Give a request to the pool."""
         hub = self._hub
         request = exchange.request
-        if hub.queue_full():
+        late = 0 < hub.timeouts.queue <= exchange.waited_before
+        if late or hub.queue_full(exchange):
             exchange.give_up()
-            self._refuse(RequestError(503, "The server is busy."), request, RETRY_AFTER)
+            self._refuse(RequestError(503, BUSY), request, RETRY_AFTER)
             return
-        hub.requests += 1
         self.state = _SERVING
         self._client_closes = not request.keep_alive
         # A next request that is here already, or the client's end, is gone on with at once.
         self._outlet.lend(exchange, notify=self._eof or self._reader.buffered > 0)
         try:
-            hub.execute(exchange.run)
+            hub.submit(exchange)
         except RuntimeError:
             # The embedder's executor was shut down before the server was.
             exchange.give_up()
@@ -360,7 +367,7 @@ class Connection(asyncio.Protocol):
             http_11=request is None or request.version == "HTTP/1.1",
             keep_alive=keep,
         )
-        head = error_response(error.status, error.detail, context, fields)
+        head = service.answer(error, context, fields)
         self.state = _SERVING
         self._client_closes = False
         self._streamed = None
@@ -484,6 +491,18 @@ class Connection(asyncio.Protocol):
             self._end_exchange()
         return self._since if self.state is _IDLE else None
 
+    @property
+    def exchange(self) -> Exchange | None:
+        """The one whose response is not complete."""
+        owner = self._outlet.owner
+        return owner if isinstance(owner, Exchange) else None
+
+    @property
+    def incoming(self) -> tuple[Request, str, float]:
+        """In BODY: the request, the client's address, and when the first byte came."""
+        assert self._collecting is not None
+        return self._collecting[0], self._peer.remote_addr, self._received_at
+
     def close_idle(self) -> None:
         """Close a connection on which nothing goes on."""
         self._transport.close()
@@ -501,6 +520,11 @@ class Connection(asyncio.Protocol):
         owner = self._outlet.close()
         if isinstance(owner, Exchange):
             owner.client_gone()
+            if self._hub.left is not None:
+                self._hub.left(owner)
+            if not self._outlet.claimed:
+                self._hub.dropped += 1
+                self._hub.abandon(owner)
         if self._collecting is not None:
             self._collecting[1].close()
             self._collecting = None
@@ -534,31 +558,60 @@ class Connection(asyncio.Protocol):
         return deadline
 
     def _look_body(self, now: float) -> float:
+        assert self._collecting is not None
+        request, _ = self._collecting
         deadline = _after(self._since, self._hub.timeouts.body)
-        if deadline <= now and self._collecting is not None:
-            self._refuse(RequestError(408, "The content took too long."), self._collecting[0])
+        if deadline <= now:
+            self._refuse(RequestError(408, "The content took too long."), request)
         return deadline
 
     def _look_serving(self, now: float) -> float:
-        hub, outlet = self._hub, self._outlet
-        owner = outlet.owner
-        if isinstance(owner, Exchange) and not owner.started_at:
-            queued = _after(owner.queued_at, hub.timeouts.queue)
-            if queued <= now and outlet.revoke(owner, unless_claimed=True):
-                owner.give_up()
-                busy = RequestError(503, "The server is busy.")
-                self._refuse(busy, owner.request, RETRY_AFTER)
-            return queued
-        written = body = inf
-        if outlet.pending:
-            written = _after(outlet.progress_at, hub.timeouts.write)
-            if written <= now:
+        deadline = self._look_client(now)
+        owner = self._outlet.owner
+        if isinstance(owner, Exchange) and self.state is _SERVING:
+            look = self._look_running if owner.started_at else self._look_queued
+            deadline = min(deadline, look(owner, now))
+        return deadline
+
+    def _look_client(self, now: float) -> float:
+        """Is it the client that is waited for, to read its response or to send its body?"""
+        timeouts = self._hub.timeouts
+        if self._outlet.pending:
+            deadline = _after(self._outlet.progress_at, timeouts.write)
+            if deadline <= now:
                 self._tear()
         elif self._streamed is not None:
-            body = _after(self._streamed.hungry_since, hub.timeouts.body)
-            if body <= now:
+            deadline = _after(self._streamed.hungry_since, timeouts.body)
+            if deadline <= now:
                 self._streamed.end(RequestBodyError(408, "The content took too long."))
-        return min(written, body)
+        else:
+            deadline = inf
+        return deadline
+
+    def _look_queued(self, exchange: Exchange, now: float) -> float:
+        hub = self._hub
+        deadline = _after(exchange.queued_at - exchange.waited_before, hub.timeouts.queue)
+        if deadline <= now and self._outlet.revoke(exchange, unless_claimed=True):
+            hub.abandon(exchange)
+            self._refuse(RequestError(503, BUSY), exchange.request, RETRY_AFTER)
+        return deadline
+
+    def _look_running(self, exchange: Exchange, now: float) -> float:
+        if exchange.finished_at:
+            # What is left is the client's to read, and the thread's to close.
+            return inf
+        deadline = _after(exchange.started_at, self._hub.timeouts.request)
+        if deadline <= now and self._outlet.revoke(exchange, unless_claimed=False):
+            # Whatever its thread still gives goes nowhere now.
+            self._hub.overtime.detach(exchange)
+            exchange.client_gone()
+            if exchange.begun:
+                self._tear()
+            else:
+                exchange.overruled = True
+                overdue = RequestError(504, "The application took too long to answer.")
+                self._refuse(overdue, exchange.request)
+        return deadline
 
     def _look_lingering(self, now: float) -> float:
         deadline = _after(self._since, self._hub.timeouts.linger)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterable
+from time import time
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiowsgi import proxy
 from aiowsgi.address import parse_ip
@@ -14,9 +17,47 @@ if TYPE_CHECKING:
     from aiowsgi.proxy import TrustedPeers
     from aiowsgi.proxy_protocol import ProxyHeader
 
-__all__ = ["behind_proxies", "peer_of"]
+__all__ = ["Upstream", "behind_proxies", "peer_of"]
 
 DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+_REQUEST_START = re.compile(rb"(?:t=)?(\d{10,16}(?:\.\d{1,9})?)")
+_REQUEST_ID = re.compile(rb"[0-9A-Za-z_.:/+=@-]{1,128}")
+# Trace Context (W3C), section 3.2: version, trace-id, parent-id, flags.
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Upstream(NamedTuple):
+    """What a trusted proxy says of a request's way to us. What makes no sense is not said."""
+
+    waited: float = 0.0
+    """Seconds since the proxy took the request, by ``X-Request-Start``; never negative."""
+    request_id: str = ""
+    """From ``X-Request-Id``, or else the trace's id of ``traceparent``."""
+
+    @classmethod
+    def of(cls, fields: Iterable[tuple[bytes, bytes]]) -> Upstream:
+        """Read it from a request's fields."""
+        found = {name.lower(): value for name, value in fields}
+        waited, request_id = 0.0, ""
+        if match := _REQUEST_START.fullmatch(found.get(b"x-request-start", b"")):
+            waited = max(0.0, time() - _seconds(match[1]))
+        if match := _REQUEST_ID.fullmatch(found.get(b"x-request-id", b"")):
+            request_id = match[0].decode("ascii")
+        elif match := _TRACEPARENT.fullmatch(found.get(b"traceparent", b"")):
+            request_id = match[1].decode("ascii")
+        return cls(waited, request_id)
+
+
+def _seconds(digits: bytes) -> float:
+    """Since the epoch; written in seconds, milliseconds or microseconds, as nginx, Heroku and
+    Apache each have it. Told apart by size: they cannot be mistaken before the year 5138."""
+    number = float(digits)
+    for unit in (1e6, 1e3):
+        if number >= 1e8 * unit:
+            return number / unit
+    return number
 
 
 def peer_of(transport: asyncio.BaseTransport, header: ProxyHeader | None) -> Peer:

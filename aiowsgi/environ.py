@@ -89,19 +89,6 @@ def _key(name: bytes) -> str:
     return sys.intern("HTTP_" + name.decode("latin-1").upper().replace("-", "_"))
 
 
-def _translate(names: tuple[bytes, ...]) -> list[str]:
-    """The environ's keys for field names, in order; a key may come twice, or be DROPPED."""
-    keys = []
-    for name in names:
-        key = _keys.get(name)
-        if key is None:
-            key = _key(name)
-            if len(_keys) < REMEMBERED and len(name) <= LONGEST:
-                _keys[name] = key
-        keys.append(key)
-    return keys
-
-
 def build_environ(
     base: dict[str, Any], request: Request, stream: object, length: int
 ) -> dict[str, Any]:
@@ -124,8 +111,16 @@ def build_environ(
     environ["REQUEST_URI"] = target
     environ["SERVER_PROTOCOL"] = version
     environ["wsgi.input"] = stream
-    if fields:
-        _add_fields(environ, *zip(*fields, strict=True))
+    size = len(environ) + len(fields)
+    keys = _keys
+    try:
+        # Measured: this loop takes half the time of any way to have it done in C.
+        for name, value in fields:
+            environ[keys[name]] = value.decode("latin-1")
+    except KeyError:
+        size = -1
+    if len(environ) != size or DROPPED in environ:
+        _add_fields(environ, fields)
     if content_length or length:
         if length == CHUNKED:
             environ["HTTP_TRANSFER_ENCODING"] = "chunked"
@@ -135,27 +130,17 @@ def build_environ(
     return environ
 
 
-def _add_fields(
-    environ: dict[str, Any], names: tuple[bytes, ...], values: tuple[bytes, ...]
-) -> None:
-    """Add header fields to the environ.
-
-    The common case, in which all names are known and none comes twice, runs in C from end to end.
-    """
-    # One decoding of all values costs half of one for each. No value holds the separator: control
-    # characters are refused before a request gets here.
-    texts = b"\n".join(values).decode("latin-1").split("\n")
-    size = len(environ) + len(names)
-    try:
-        environ.update(zip(map(_keys.__getitem__, names), texts, strict=True))
-    except KeyError:
-        size = -1
-    if len(environ) == size and DROPPED not in environ:
-        return
+def _add_fields(environ: dict[str, Any], fields: list[tuple[bytes, bytes]]) -> None:
+    """Add header fields of which some are new, come twice, or are to be dropped."""
     found: dict[str, list[str]] = {}
-    for key, text in zip(_translate(names), texts, strict=True):
-        found.setdefault(key, []).append(text)
-    for key, several in found.items():
+    for name, value in fields:
+        key = _keys.get(name)
+        if key is None:
+            key = _key(name)
+            if len(_keys) < REMEMBERED and len(name) <= LONGEST:
+                _keys[name] = key
+        found.setdefault(key, []).append(value.decode("latin-1"))
+    for key, texts in found.items():
         # RFC 9110 section 5.3; RFC 6265 section 5.4 for Cookie, which has a joint of its own.
-        environ[key] = ("; " if key == "HTTP_COOKIE" else ", ").join(several)
+        environ[key] = ("; " if key == "HTTP_COOKIE" else ", ").join(texts)
     environ.pop(DROPPED, None)

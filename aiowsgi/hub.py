@@ -7,15 +7,19 @@ connections use together; it starts and stops nothing, which is the server's par
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiowsgi.bridge.backlog import BacklogLimits
-from aiowsgi.bridge.exchange import Service
+from aiowsgi.bridge.exchange import Exchange, Service
 from aiowsgi.bridge.wakeups import Wakeups
+from aiowsgi.dispatch import Dispatcher, Fairness
 from aiowsgi.http1.events import HeadParser, Limits
+from aiowsgi.overtime import Budget, Overtime
 from aiowsgi.patrol import Patrol
 from aiowsgi.pool import WorkerPool
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from aiowsgi.proxy import TrustedPeers
 
 __all__ = ["Hub", "Timeouts"]
+
+logger = logging.getLogger("aiowsgi.server")
 
 LINGER: Final = 2.0
 """Seconds that a client has to take the last answer and close, before the connection is cut. The
@@ -43,6 +49,10 @@ class Timeouts(NamedTuple):
     """For the next request on a kept connection."""
     queue: float = 30.0
     """For a thread."""
+    request: float = 0.0
+    """For the application to answer, from when a thread has begun with it."""
+    slow: float = 0.0
+    """Until the stack of a request that still runs is logged."""
     linger: float = LINGER
     """For the client's close, once the connection's last response is sent."""
 
@@ -68,18 +78,29 @@ class Hub:
     """Requests that may wait for a thread."""
     connections: set[Connection] = field(default_factory=set)
     """Those that are open."""
+    fairness: Fairness = field(default_factory=Fairness)
+    """Who may have how many threads."""
+    budget: Budget = field(default_factory=Budget)
+    """How many threads may hang beyond the request timeout."""
+    left: Callable[[Exchange], object] | None = None
+    """Called when a client goes before its response is complete; None where nobody counts."""
     trusted: TrustedPeers | None = None
     """Whose X-Forwarded-* and Forwarded fields are believed; None: nobody looks at them."""
     watchers: list[Callable[[], object]] = field(default_factory=list)
     """Called when a connection has gone, or has failed to become one."""
     requests: int = 0
     """Requests given to the application so far."""
+    dropped: int = 0
+    """Requests that no thread has begun with, as their clients had gone."""
     wakeups: Wakeups = field(init=False)
     patrol: Patrol = field(init=False)
     execute: Callable[[Callable[[], object]], object] = field(init=False)
     """Hands a callable to a thread. Raises RuntimeError where the executor is shut down."""
     waiting: Callable[[], int] = field(init=False)
-    """Number of requests that wait for a thread; an embedder's executor keeps that to itself."""
+    """Number of entries in the pool's queue; an embedder's executor keeps that to itself."""
+    dispatcher: Dispatcher | None = field(init=False)
+    """The queue before the pool; None where every request goes straight there."""
+    overtime: Overtime = field(init=False)
 
     def __post_init__(self) -> None:
         self.wakeups = Wakeups(self.loop)
@@ -89,10 +110,57 @@ class Hub:
             self.execute, self.waiting = pool.execute, pool.waiting
         else:
             self.execute, self.waiting = pool.submit, int
+        self.overtime = Overtime(self.service, pool, self.budget, self.timeouts)
+        if self.overtime.limited:
+            self.patrol.watch(self.overtime)
+        self.dispatcher = None
+        if self.fairness:
+            self.dispatcher = dispatcher = Dispatcher(self.fairness, self.execute)
+            self.overtime.replaced = dispatcher.release
+            self.service.released = lambda exchange: self.wakeups.call(
+                partial(dispatcher.release, exchange)
+            )
 
-    def queue_full(self) -> bool:
-        """Whether no further request may wait for a thread."""
-        return self.waiting() >= self.queue_size
+    @property
+    def detached(self) -> list[Exchange]:
+        """Those whose threads hang beyond the request timeout."""
+        return self.overtime.detached
+
+    def queue_full(self, exchange: Exchange) -> bool:
+        """Whether ``exchange`` may not wait for a thread, as too many do already."""
+        waiting = self.waiting()
+        if self.dispatcher is not None and not self.dispatcher.admits(exchange):
+            waiting += len(self.dispatcher)
+        # What was abandoned is counted last, as nothing is as long as nothing is amiss.
+        return (
+            waiting >= self.queue_size and waiting - len(self.service.abandoned) >= self.queue_size
+        )
+
+    def submit(self, exchange: Exchange) -> None:
+        """Queue a request. Raises RuntimeError where the executor is shut down."""
+        self.requests += 1
+        if self.dispatcher is None:
+            self.execute(exchange.run)
+        else:
+            self.dispatcher.submit(exchange)
+
+    def abandon(self, exchange: Exchange) -> None:
+        """No thread has begun with ``exchange``, nor can one any more: nobody waits for it.
+
+        An entry of the pool's queue stays there until a thread finds it, or until as many have
+        gathered as may wait: threads that hang find nothing.
+        """
+        exchange.give_up()
+        if self.dispatcher is not None and self.dispatcher.withdraw(exchange):
+            return
+        abandoned = self.service.abandoned
+        abandoned.add(exchange)
+        # The worker that finds it says so before it takes it out: one of us sees the other.
+        if exchange.ended:
+            abandoned.discard(exchange)
+        elif len(abandoned) > self.queue_size and isinstance(self.executor, WorkerPool):
+            self.executor.drop({each.run for each in abandoned})
+            abandoned.clear()
 
     def leave(self, connection: Connection) -> None:
         """A connection has gone."""

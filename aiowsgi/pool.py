@@ -6,13 +6,13 @@ an exchange needs no Future as it reports by sending.
 
 Threads are daemons, so that one that hangs in the application cannot keep the process from ending;
 who owns the pool decides in ``shutdown`` how long to wait. The pool keeps its size: whatever a
-callable raises, its thread goes on.
+callable raises, its thread goes on, and one that hangs can be replaced (`WorkerPool.detach`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -45,13 +45,52 @@ class WorkerPool(Executor):
         self._shut_down = False
         # Those that take from the queue; a detached one is in here no more.
         self._threads: list[Thread] = []
-        for _ in range(threads):
-            self._start_thread()
+        # Those that hang; each leaves by itself once its task has come to its end.
+        self._detached: set[Thread] = set()
+        try:
+            for _ in range(threads):
+                self._start_thread()
+        except RuntimeError:
+            # The system has no thread left.
+            self.shutdown(wait=False)
+            raise
 
     @property
     def size(self) -> int:
         """Number of threads that take work."""
         return len(self._threads)
+
+    @property
+    def detached(self) -> int:
+        """Number of threads that hang and were replaced."""
+        return len(self._detached)
+
+    def detach(self, ident: int) -> bool:
+        """Replace the thread of that identity, which hangs; it ends once its task has ended.
+
+        If its task had not ended when this returns, it never takes another. Returns False where no
+        such thread takes work, or the system has no thread left to put into its place.
+        """
+        with self._lock:
+            thread = next((thread for thread in self._threads if thread.ident == ident), None)
+            if thread is None or self._shut_down:
+                return False
+            try:
+                self._start_thread()
+            except RuntimeError:
+                return False
+            self._threads.remove(thread)
+            self._detached.add(thread)
+            return True
+
+    def drop(self, tasks: Container[Callable[[], object]]) -> None:
+        """Take what is in ``tasks`` out of the queue, where it is still there.
+
+        For a moment the queue is empty, so a thread may take work out of turn.
+        """
+        for task in self._take_all():
+            if task not in tasks:
+                self._queue.put(task)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """See ``concurrent.futures.Executor.submit``."""
@@ -91,7 +130,8 @@ class WorkerPool(Executor):
         if cancel_futures:
             self._drop_queued()
         if first:
-            for _ in self._threads:
+            # A detached thread may have gone back for one more, before it was detached.
+            for _ in range(len(self._threads) + len(self._detached)):
                 self._queue.put(None)
         if wait:
             until = None if timeout is None else monotonic() + timeout
@@ -100,24 +140,26 @@ class WorkerPool(Executor):
                     thread.join(None if until is None else max(0.0, until - monotonic()))
 
     def _drop_queued(self) -> None:
-        while True:
-            try:
-                task = self._queue.get_nowait()
-            except Empty:
-                return
+        for task in self._take_all():
             if task is None:
                 self._queue.put(None)
-                return
             future: Future[Any] | None = getattr(task, "future", None)
             if future is not None:
                 future.cancel()
                 future.set_running_or_notify_cancel()
 
+    def _take_all(self) -> list[Callable[[], object] | None]:
+        taken = []
+        with suppress(Empty):
+            while True:
+                taken.append(self._queue.get_nowait())
+        return taken
+
     def _start_thread(self) -> None:
         self._started += 1
         thread = Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _work(self) -> None:
         get = self._queue.get
@@ -133,3 +175,14 @@ class WorkerPool(Executor):
                     logger.exception("error in a worker thread")
             # Do not keep the last exchange alive while waiting for the next.
             del task
+            if self._detached and self._retire():
+                return
+
+    def _retire(self) -> bool:
+        """Whether this thread was replaced, so that it has to end."""
+        with self._lock:
+            thread = current_thread()
+            if thread not in self._detached:
+                return False
+            self._detached.remove(thread)
+            return True

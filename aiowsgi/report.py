@@ -1,23 +1,60 @@
-"""From a finished exchange to its line in the access log."""
+"""Who hears of exchanges that are over; and from such an exchange to its line in the access log."""
 
 from __future__ import annotations
 
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aiowsgi.access_log import Line
-    from aiowsgi.bridge.exchange import Exchange
+    from aiowsgi.bridge.exchange import Exchange, Service
     from aiowsgi.environ import Peer
     from aiowsgi.http1.events import Request
     from aiowsgi.wsgi import Environ, Response
 
-__all__ = ["AccessReport"]
+__all__ = ["AccessReport", "Observer", "observe"]
 
 UNREAD: Final = ("", "", "")
 """Method, target and version of a request whose head could not be read."""
+
+
+class Observer(Protocol):
+    """Hears of every exchange: the access log, the metrics."""
+
+    def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:
+        """An application's response is done, for better or worse. Called by the worker."""
+
+    def refused(
+        self, peer: Peer, request: Request | None, status: int, size: int, received_at: float
+    ) -> None:
+        """The server answered by itself. Called by the loop."""
+
+
+def observe(service: Service, observers: Sequence[Observer]) -> None:
+    """Have ``service`` tell ``observers``, two at most. Those that are not there cost nothing."""
+    if observers:
+        one = observers[0] if len(observers) == 1 else _Both(*observers)
+        service.finished, service.refused = one.finished, one.refused
+
+
+class _Both:
+    """Two observers as one."""
+
+    def __init__(self, first: Observer, second: Observer) -> None:
+        self._first = first
+        self._second = second
+
+    def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:
+        self._first.finished(exchange, response, environ)
+        self._second.finished(exchange, response, environ)
+
+    def refused(
+        self, peer: Peer, request: Request | None, status: int, size: int, received_at: float
+    ) -> None:
+        self._first.refused(peer, request, status, size, received_at)
+        self._second.refused(peer, request, status, size, received_at)
 
 
 class AccessReport:
@@ -46,11 +83,11 @@ class AccessReport:
                 response.body_bytes,
                 time(),
                 sent - received,
-                started - queued,
+                started - queued + exchange.waited_before,
                 queued - received,
                 now - started,
                 now - sent,
-                None,
+                exchange.request_id,
                 environ,
                 response.fields,
             )

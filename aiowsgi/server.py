@@ -11,8 +11,9 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -22,21 +23,25 @@ from aiowsgi.address import TcpAddress, parse_bind
 from aiowsgi.bridge.backlog import BacklogLimits
 from aiowsgi.bridge.exchange import Service
 from aiowsgi.bridge.log_writer import LogWriter
+from aiowsgi.bridge.tally import Tally
 from aiowsgi.config import Config
 from aiowsgi.connection import DRAIN_IDLE
+from aiowsgi.dispatch import Fairness
 from aiowsgi.entrance import Entrance
 from aiowsgi.environ import base_environ
 from aiowsgi.http1 import head_parser
 from aiowsgi.http1.events import Limits
 from aiowsgi.hub import Hub, Timeouts
 from aiowsgi.log_sinks import LoggerSink, open_sink
+from aiowsgi.overtime import Budget
 from aiowsgi.pool import WorkerPool
 from aiowsgi.proxy import TrustedPeers, parse_trusted
-from aiowsgi.report import AccessReport
+from aiowsgi.report import AccessReport, Observer, observe
 from aiowsgi.sockets import Listeners, ListenOptions, open_listeners
 from aiowsgi.wsgi_errors import ErrorStream
 
 if TYPE_CHECKING:
+    from aiowsgi.metrics import Tree
     from aiowsgi.tls import ServerContexts
     from aiowsgi.wsgi import WSGIApplication
 
@@ -85,9 +90,17 @@ class Server:
         self._pool: WorkerPool | None = None
         self._own_listeners: Listeners | None = None
         self._log: LogWriter | None = None
+        # Counts what there is to show; None where nobody can look.
+        self._tally = Tally() if self._config.admin is not None else None
+        # When it began to serve, monotonic seconds.
+        self._born = 0.0
         self._entrance: Entrance | None = None
         self._contexts: ServerContexts | None = None
         self._accepting = False
+        self.unready_because = ""
+        """Why it should get no further requests, though it serves; empty where there is nothing."""
+        self.spent: Callable[[], object] | None = None
+        """Called, once, when so many threads hang that this process is to be replaced."""
         # Done when the last connection of a closed server has gone.
         self._closed: asyncio.Future[None] | None = None
         self._closing = False
@@ -124,6 +137,7 @@ class Server:
         executor = self._executor
         if executor is None:
             executor = self._pool = WorkerPool(config.threads)
+        self._born = monotonic()
         self._hub = Hub(
             loop,
             self._make_service(),
@@ -141,10 +155,26 @@ class Server:
                 write=config.write_timeout,
                 keep_alive=config.keep_alive,
                 queue=config.queue_timeout,
+                request=config.request_timeout,
+                slow=config.slow_request_log,
             ),
             BacklogLimits(config.response_buffer, config.response_spool),
             config.request_buffering,
             config.queue_size,
+            fairness=Fairness.of(
+                threads=config.threads,
+                per_client=config.limit_per_client,
+                route_limits=config.route_limit,
+                reserved=config.reserve_threads,
+            ),
+            budget=Budget(
+                config.threads
+                if config.max_detached_threads is None
+                else config.max_detached_threads,
+                config.interrupt_detached,
+                self._spend,
+            ),
+            left=None if self._tally is None else self._tally.left,
         )
         if config.proxy_headers:
             self._hub.trusted = self._trusted()
@@ -185,14 +215,20 @@ class Server:
             server=SOFTWARE if config.server_header else "",
             send_date=config.date_header,
         )
+        service.request_timeout = config.request_timeout
+        service.send_id = config.request_id_header
+        service.send_timing = config.server_timing
+        observers: list[Observer] = []
         if config.access_log:
             line = compile_format(config.access_logformat, pid=os.getpid())
             target = logs.access_logger()
             self._log = LogWriter(
                 LoggerSink(target) if target else open_sink(config.access_logfile)
             )
-            report = AccessReport(line, self._log.put)
-            service.finished, service.refused = report.finished, report.refused
+            observers.append(AccessReport(line, self._log.put))
+        if self._tally is not None:
+            observers.append(self._tally)
+        observe(service, observers)
         return service
 
     async def __aenter__(self) -> Self:
@@ -205,12 +241,29 @@ class Server:
     @property
     def ready(self) -> bool:
         """It accepts connections and is not about to stop."""
-        return self._accepting
+        return self._accepting and not self.unready_because
+
+    def _spend(self) -> None:
+        if not self.unready_because:
+            self.unready_because = "too many threads hang beyond the request timeout"
+            if self.spent is not None:
+                self.spent()
 
     @property
     def requests_served(self) -> int:
         """Number of requests given to the application so far."""
         return self._hub.requests if self._hub is not None else 0
+
+    def report(self, *, with_stacks: bool = False) -> Tree:
+        """What it does right now and has counted so far, a tree of JSON; see ``overview.py``.
+
+        Where ``admin`` is not set, nothing is counted. RuntimeError where it was not started.
+        """
+        from aiowsgi.insight import report  # not at start: it is wanted when somebody looks
+
+        if self._hub is None:
+            raise RuntimeError("the server was not started")
+        return report(self._hub, self._tally or Tally(), self._born, with_stacks=with_stacks)
 
     def stop_accepting(self) -> None:
         """Leave who connects to the kernel, and to other processes; serve who is here."""
@@ -275,6 +328,7 @@ class Server:
         assert self._hub is not None
         for connection in tuple(self._hub.connections):
             connection.drain()
+        assert self._entrance is not None
         if self._hub.connections or self._entrance.entering:
             self._hub.loop.call_later(DRAIN_IDLE / 4, self._drain)
 

@@ -177,7 +177,7 @@ class Response:
         if not block:
             return
         if self._head is None:
-            self._send_first(block, None)
+            self._send_first(self._make_head(None), block)
         elif self.state is _SENDING:
             self._send_next(block)
         elif self.state is _COMPLETE and self._head.framing is _LENGTH:
@@ -186,7 +186,12 @@ class Response:
     def send_whole(self, body: bytes) -> None:
         """Send a body of which nothing else will come; an empty one is allowed."""
         if self._head is None:
-            self._send_first(body, len(body))
+            head = self._make_head(len(body))
+            if head.length == len(body):
+                self._head = head
+                self._complete(head.data, body)
+                return
+            self._send_first(head, body)
         else:
             self.write(body)
         self.finish()
@@ -194,7 +199,7 @@ class Response:
     def finish(self) -> None:
         """End the body, or find that its Content-Length was not kept."""
         if self._head is None:
-            self._send_first(b"", 0)
+            self._send_first(self._make_head(0), b"")
         if self.state is not _SENDING:
             return
         if self._remaining > 0:
@@ -253,9 +258,8 @@ class Response:
             raise ApplicationError(_too_short(head.length - body_length))
         return head
 
-    def _send_first(self, block: bytes, body_length: int | None) -> None:
+    def _send_first(self, head: ResponseHead, block: bytes) -> None:
         """Send the head and the first block, in one call."""
-        head = self._make_head(body_length)
         framing, length = head.framing, head.length
         if framing is _NONE:
             block = b""

@@ -11,7 +11,9 @@ import logging
 import re
 from collections.abc import Callable
 from io import BytesIO
-from itertools import product
+from itertools import count, product
+from os import urandom
+from threading import get_ident
 from time import monotonic, time
 from typing import IO, Final
 
@@ -19,13 +21,15 @@ from aiowsgi.bridge.disconnected import Disconnected
 from aiowsgi.bridge.outlet import Outlet
 from aiowsgi.bridge.request_body import StreamedBody
 from aiowsgi.environ import Peer, build_environ
-from aiowsgi.exceptions import ClientDisconnected
+from aiowsgi.exceptions import ClientDisconnected, RequestError
 from aiowsgi.file_wrapper import FileRange
 from aiowsgi.http1.events import Request
 from aiowsgi.http1.response import (
     Fields,
     ResponseContext,
+    ResponseHead,
     check_fields,
+    error_response,
     http_date,
     response_context,
 )
@@ -58,10 +62,26 @@ class Service:
         # Called by the loop when it answered by itself: peer, request if it was read, status, size
         # of the body, and when the request's first byte came.
         self.refused: Callable[[Peer, Request | None, int, int, float], None] | None = None
+        # Called by the worker when it is free again; None where nobody waits for that.
+        self.released: Callable[[Exchange], object] | None = None
+        # What runs, by the identity of its thread: entered and taken out by the workers, looked at
+        # by the loop. None where nobody looks.
+        self.running: dict[int, Exchange] | None = None
+        # Those that no thread need begin with, though they are in the pool's queue still. Entered
+        # by the loop, taken out by the worker that finds one.
+        self.abandoned: set[Exchange] = set()
+        # Seconds that the application has for a request, 0 for no limit.
+        self.request_timeout = 0.0
+        # Whether responses show the request's identifier, and its times.
+        self.send_id = self.send_timing = False
+        self._id_prefix = f"{urandom(6).hex()}-"
+        self._numbers = count(1)
         self._send_date = send_date
         # The contexts of responses by what tells them apart, for the second that the clock showed
         # last. Replaced and never changed when that second is over, so that threads may share it.
         self._contexts: dict[tuple[bool, bool, bool], ResponseContext] = {}
+        # Whole answers of the server's own, of that second too.
+        self._answers: dict[tuple[object, ...], ResponseHead] = {}
         self._second = -1
 
     def context(self, *, head_only: bool, http_11: bool, keep_alive: bool) -> ResponseContext:
@@ -71,8 +91,21 @@ class Service:
             # Two threads that find the second over make the same; the contexts are there before
             # the second that vouches for them.
             self._contexts = self._make_contexts(http_date(second) if self._send_date else "")
+            self._answers = {}
             self._second = second
         return self._contexts[head_only, http_11, keep_alive and not self.draining]
+
+    def answer(self, error: RequestError, context: ResponseContext, fields: Fields) -> ResponseHead:
+        """An answer of the server's own, made once a second: many are wanted in an overload."""
+        key = (error.status, error.detail, context, tuple(fields))
+        answers = self._answers
+        if key not in answers:
+            answers[key] = error_response(error.status, error.detail, context, fields)
+        return answers[key]
+
+    def next_id(self) -> str:
+        """An identifier that no other request of any server has."""
+        return f"{self._id_prefix}{next(self._numbers):x}"
 
     def _make_contexts(self, date: str) -> dict[tuple[bool, bool, bool], ResponseContext]:
         return {
@@ -99,11 +132,16 @@ class Exchange:
         "_stream",
         "_streamed",
         "disconnected",
+        "ended",
         "finished_at",
+        "overruled",
         "queued_at",
         "received_at",
         "request",
+        "request_id",
         "started_at",
+        "thread_id",
+        "waited_before",
     )
 
     def __init__(
@@ -126,7 +164,17 @@ class Exchange:
         self._streamed: StreamedBody | None = None
         self._response: Response | None = None
         self.request = request
+        # For the logs, and for whoever follows a request from proxy to application.
+        self.request_id = service.next_id()
         self.disconnected = Disconnected()
+        # Seconds that it waited in a trusted proxy before it came here.
+        self.waited_before = 0.0
+        # Identity of the worker thread; 0 before there is one.
+        self.thread_id = 0
+        # The worker has come to its end with it.
+        self.ended = False
+        # The loop has answered in its place, and reported that: what still comes is nobody's.
+        self.overruled = False
         # Monotonic seconds: first byte of the request, given to the pool, taken by a thread, last
         # byte of the response sent or kept. 0 for what has not happened.
         self.received_at = received_at
@@ -150,11 +198,17 @@ class Exchange:
 
     def run(self) -> None:
         """Answer the request; raises nothing. Does nothing where nobody waits for the answer."""
+        service = self._service
         if not self._outlet.claim(self):
             self.give_up()
+            # In this order: see `Hub.abandon`.
+            self.ended = True
+            service.abandoned.discard(self)
             return
-        service = self._service
+        self.thread_id = ident = get_ident()
         self.started_at = monotonic()
+        if service.running is not None:
+            service.running[ident] = self
         try:
             environ = self._make_environ()
             response = self._response = Response(self)
@@ -163,7 +217,7 @@ class Exchange:
                 self._outlet.abort(self)
                 self.finished_at = monotonic()
             service.environ["wsgi.errors"].flush()
-            if service.finished is not None:
+            if service.finished is not None and not self.overruled:
                 service.finished(self, response, environ)
         except BaseException:
             # A fault of this server's own: the client must not wait for an answer that never comes.
@@ -172,13 +226,21 @@ class Exchange:
         finally:
             # Break the cycle, so that everything is freed here and not by the garbage collector.
             self._response = None
+            self.ended = True
             if self._streamed is None:
                 self.give_up()
+            if service.running is not None:
+                del service.running[ident]
+            if service.released is not None:
+                service.released(self)
 
     def _make_environ(self) -> Environ:
         stream = BytesIO() if self._stream is None else self._stream
         environ = build_environ(self._environ, self.request, stream, self._length)
         environ["aiowsgi.disconnected"] = self.disconnected
+        environ["aiowsgi.request_id"] = self.request_id
+        timeout = self._service.request_timeout
+        environ["aiowsgi.deadline"] = self.started_at + timeout if timeout else None
         environ["wsgi.early_hints"] = self._send_early_hints
         return environ
 
@@ -207,12 +269,29 @@ class Exchange:
     def context(self) -> ResponseContext:
         """See `Sink`. The connection is kept if request, server and body allow it."""
         request, streamed = self.request, self._streamed
-        return self._service.context(
+        service = self._service
+        context = service.context(
             head_only=request.method == "HEAD",
             http_11=request.version == "HTTP/1.1",
             # What is left of a body that was not read would be in the way of the next request.
             keep_alive=request.keep_alive and (streamed is None or streamed.whole),
         )
+        if service.send_id or service.send_timing:
+            return context._replace(defaults=context.defaults + self._own_fields())
+        return context
+
+    def _own_fields(self) -> str:
+        """What an operator may want to see of a request in its response."""
+        lines = f"X-Request-Id: {self.request_id}\r\n" if self._service.send_id else ""
+        if self._service.send_timing:
+            # Server-Timing (W3C): durations in milliseconds.
+            read = (self.queued_at - self.received_at) * 1000
+            queue = (self.started_at - self.queued_at) * 1000
+            app = (monotonic() - self.started_at) * 1000
+            lines += (
+                f"Server-Timing: read;dur={read:.3f}, queue;dur={queue:.3f}, app;dur={app:.3f}\r\n"
+            )
+        return lines
 
     def send(self, *buffers: bytes, last: bool) -> None:
         """See `Sink`."""
@@ -245,6 +324,17 @@ class Exchange:
         return self._response is None or not self._response.keep_alive
 
     # The loop
+
+    @property
+    def awaited(self) -> bool:
+        """A connection waits for the response, or for its rest."""
+        return not self.finished_at and self._outlet.owner is self
+
+    @property
+    def begun(self) -> bool:
+        """The response's head has been sent, or is about to be."""
+        response = self._response
+        return response is not None and response.begun
 
     def client_gone(self) -> None:
         """The connection is lost: wake whoever waits for the client."""

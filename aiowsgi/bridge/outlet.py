@@ -165,6 +165,12 @@ class Outlet:
             return self._owner
 
     @property
+    def claimed(self) -> bool:
+        """A worker has begun with who has the outlet, or with who had it last."""
+        with self._lock:
+            return self._claimed
+
+    @property
     def closing(self) -> bool:
         """The response that was sent last ends the connection. Ask once it is finished."""
         return self._closing

@@ -75,7 +75,12 @@ class Buffer:
             # The beginning of a mark may be held.
             self._searched = max(self._start, len(self._data) - len(mark) + 1)
             return None
-        return self.take(found + len(mark) - self._start)
+        stop = found + len(mark)
+        if stop == len(self._data) and type(self._data) is bytes and self._start == 0:
+            # `take` would do the same; this is every request that comes alone and whole.
+            data, self._data, self._searched = self._data, b"", 0
+            return data
+        return self.take(stop - self._start)
 
     def view(self) -> tuple[bytes | bytearray, int]:
         """What is held, for a loop that cannot afford a call for each step, and where it begins.

@@ -25,6 +25,9 @@ _KNOWN_METHODS = frozenset(
 )
 
 
+_VERSIONS = {"1.0": b"1.0", "1.1": b"1.1"}
+
+
 class _Recorder:
     """Takes what httptools calls back with."""
 
@@ -48,9 +51,9 @@ class _Recorder:
 
 def parse_head(head: bytes) -> RawHead:
     """Parse one complete header section; see ``events.HeadParser``."""
-    method, _, rest = head.partition(b" ")
+    method = head[: head.find(b" ")]
     if method not in _KNOWN_METHODS:
-        head = b"GET " + rest
+        head = b"GET" + head[len(method) :]
     if b"\t" in head:
         # Content-Length and Transfer-Encoding are judged before they are handed out.
         head = b"\r\n".join([line.rstrip(b" \t") for line in head.split(b"\r\n")])
@@ -64,4 +67,5 @@ def parse_head(head: bytes) -> RawHead:
         raise RequestError(400, "The header section is malformed.") from error
     if not recorder.complete:
         raise RequestError(400, "The header section is incomplete.")
-    return RawHead(method, recorder.target, parser.get_http_version().encode(), recorder.fields)
+    version = _VERSIONS.get(parser.get_http_version(), b"")
+    return tuple.__new__(RawHead, (method, recorder.target, version, recorder.fields))

@@ -188,42 +188,37 @@ def encode_head(
     application's Content-Length, if it sent one, goes before it.
     """
     lines, code, length, has_date, has_server = checked
+    head_only, http_11, keep_alive, date, server, defaults = context
     if has_date or has_server:
-        lines += _defaults("" if has_date else context.date, "" if has_server else context.server)
-    else:
-        lines += context.defaults
-    if context.head_only or code == 204 or code == 304:
-        framing, keep_alive = _NONE, context.keep_alive
+        defaults = _defaults("" if has_date else date, "" if has_server else server)
+    framing = _LENGTH
+    tail = ""
+    if head_only or code == 204 or code == 304:
+        framing = _NONE
         # RFC 9110 section 8.6: an answer to HEAD may carry the length that GET would have had. An
         # empty body says nothing: the application may have left it out because of HEAD.
-        if length < 0 and body_length and code not in (204, 304):
-            lines += f"Content-Length: {body_length}\r\n"
+        if length < 0 and body_length and code != 204 and code != 304:
+            tail = f"Content-Length: {body_length}\r\n"
         length = -1
+    elif length >= 0:
+        pass
+    elif body_length is not None:
+        length = body_length
+        tail = f"Content-Length: {length}\r\n"
+    elif http_11:
+        framing = _CHUNKED
+        tail = "Transfer-Encoding: chunked\r\n"
     else:
-        if length < 0 and body_length is not None:
-            length = body_length
-            lines += f"Content-Length: {length}\r\n"
-        framing, keep_alive = _frame(length, context)
-        if framing is _CHUNKED:
-            lines += "Transfer-Encoding: chunked\r\n"
+        # All that HTTP/1.0 has for a body of unknown length is the end of the connection.
+        framing, keep_alive = _CLOSE, False
 
     if not keep_alive:
-        lines += "Connection: close\r\n\r\n"
-    elif context.http_11:
-        lines += "\r\n"
-    else:
+        tail += "Connection: close\r\n"
+    elif not http_11:
         # RFC 9112 section 9.3: an HTTP/1.0 client has to be told.
-        lines += "Connection: keep-alive\r\n\r\n"
-    return ResponseHead(lines.encode("latin-1"), framing, length, keep_alive, code)
-
-
-def _frame(length: int, context: ResponseContext) -> tuple[Framing, bool]:
-    """How the body is delimited, and whether the connection can outlive it."""
-    if length >= 0:
-        return _LENGTH, context.keep_alive
-    if context.http_11:
-        return _CHUNKED, context.keep_alive
-    return _CLOSE, False
+        tail += "Connection: keep-alive\r\n"
+    data = f"{lines}{defaults}{tail}\r\n".encode("latin-1")
+    return tuple.__new__(ResponseHead, (data, framing, length, keep_alive, code))
 
 
 def _check_status(status: str) -> tuple[int, str]:
@@ -260,7 +255,9 @@ def _scan(fields: Fields, lines: list[str], code: int) -> CheckedHead:
         elif lower == "server":
             has_server = True
         lines.append(f"{name}: {value}\r\n")
-    return CheckedHead("".join(lines), code, length, has_date, has_server)
+    facts = ("".join(lines), code, length, has_date, has_server)
+    # What calling CheckedHead does, without the call of Python's in between.
+    return tuple.__new__(CheckedHead, facts)
 
 
 def _check_name(name: str) -> str:

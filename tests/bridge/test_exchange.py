@@ -17,7 +17,7 @@ from aiowsgi.bridge.exchange import Exchange, Service
 from aiowsgi.bridge.outlet import Drained, Outlet
 from aiowsgi.bridge.request_body import StreamedBody, open_stream
 from aiowsgi.environ import Peer, base_environ, peer_environ
-from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
+from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
 from aiowsgi.http1.events import CHUNKED, Request
 from aiowsgi.wsgi_errors import ErrorStream
 
@@ -507,3 +507,41 @@ def test_the_request_line_is_printable_in_the_log():
     """Whatever the client sent, a log line stays one."""
     scene = Scene(None, request()._replace(target="/\x1b[0m\xff"))
     assert scene.exchange.describe() == "GET /?[0m? HTTP/1.1"
+
+
+def test_the_servers_own_answers_are_made_once_a_second(monkeypatch):
+    """In an overload many are wanted; what tells them apart is kept apart."""
+    now = 100.0
+    monkeypatch.setattr(exchange_module, "time", lambda: now)
+    service = Service(None, {}, server="", send_date=True)
+
+    def answer(status=503, detail="busy", fields=(), **more):
+        asked = {"head_only": False, "http_11": True, "keep_alive": True, **more}
+        return service.answer(RequestError(status, detail), service.context(**asked), fields)
+
+    first = answer()
+    assert answer() is first
+    retry = [("Retry-After", "1")]
+    others = [answer(500), answer(detail="x"), answer(fields=retry), answer(keep_alive=False)]
+    assert len({first.data, *(other.data for other in others)}) == 5
+    now = 101.0
+    assert answer().data != first.data
+
+
+def test_what_an_operator_wants_to_see_of_a_request_is_in_its_response():
+    """X-Request-Id and Server-Timing, where they are wanted."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [environ["aiowsgi.request_id"].encode()]
+
+    scene = Scene(app)
+    plain = read_response(scene.run())
+    assert not {"x-request-id", "server-timing"} & set(plain.fields)
+    scene = Scene(app)
+    scene.service.send_id = scene.service.send_timing = True
+    seen = read_response(scene.run())
+    assert seen.fields["x-request-id"] == seen.body.decode() != ""
+    assert seen.fields["x-request-id"] != plain.body.decode()
+    names = [part.strip().partition(";")[0] for part in seen.fields["server-timing"].split(",")]
+    assert names == ["read", "queue", "app"]

@@ -9,7 +9,7 @@ from wire import Seen
 
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1 import head_parser
-from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Limits, Request
+from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, HeadParser, Limits, Request
 from aiowsgi.http1.reader import RequestReader
 
 if TYPE_CHECKING:
@@ -40,9 +40,12 @@ class Reading(NamedTuple):
         return requests, self.status
 
 
-def read(parser: str, pieces: Iterable[bytes], limits: Limits | None = None) -> Reading:
+def read(
+    parser: str | HeadParser, pieces: Iterable[bytes], limits: Limits | None = None
+) -> Reading:
     """Feed the pieces one by one, taking after each whatever has become complete."""
-    reader = RequestReader(head_parser(parser), limits or Limits())
+    parse_head = head_parser(parser) if isinstance(parser, str) else parser
+    reader = RequestReader(parse_head, limits or Limits())
     requests: list[tuple[Request, bytes]] = []
     current: Request | None = None
     body = b""

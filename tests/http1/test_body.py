@@ -12,6 +12,7 @@ from wire.rfc9112_7_chunked import ROWS
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1.body import (
     MAX_CHUNK_LINE,
+    MAX_CHUNKS_AT_ONCE,
     MAX_EXTENSION_EXCESS,
     ChunkedBody,
     LengthBody,
@@ -177,6 +178,22 @@ def test_small_chunks_are_joined() -> None:
     assert events([b"1\r\na\r\n" * 100 + END]) == [b"a" * 100, END_OF_BODY]
 
 
+def test_very_many_small_chunks_are_not_joined_at_once() -> None:
+    """The number of chunks that are given as one is bounded, and with it the time of a call."""
+    found = events([b"1\r\na\r\n" * (MAX_CHUNKS_AT_ONCE + 100) + END])
+    assert found == [b"a" * MAX_CHUNKS_AT_ONCE, b"a" * 100, END_OF_BODY]
+
+
+def test_the_limit_counts_over_all_reads() -> None:
+    """Content beyond the limit is not given out, in whatever reads it comes."""
+    body, buffer = ChunkedBody(Limits(body_size=5)), Buffer()
+    buffer.append(b"5\r\nhello\r\n")
+    assert body.read(buffer) == b"hello"
+    buffer.append(b"1\r\n!\r\n")
+    with pytest.raises(RequestError, match="413"):
+        body.read(buffer)
+
+
 def test_content_before_a_fault_is_withheld() -> None:
     """Content with a fault behind it in the same bytes is not given out."""
     with pytest.raises(RequestError, match="400"):
@@ -189,6 +206,7 @@ def test_content_before_a_fault_is_withheld() -> None:
         (b"5\r\nhello\r\n" + END, Limits(body_size=5), None),
         (b"6\r\n", Limits(body_size=5), 413),
         (b"5\r\nhello\r\n1\r\n", Limits(body_size=5), 413),
+        (b"5\r\nhello\r\n1\r\n!\r\n", Limits(body_size=5), 413),
         (b"1\r\na\r\n" + END, Limits(body_size=1), None),
         (b"2\r\n", Limits(body_size=1), 413),
         (b"1\r\na\r\n1\r\n", Limits(body_size=1), 413),
@@ -225,6 +243,10 @@ def test_extensions_may_be_as_many_as_the_content() -> None:
     unfair = b"1" + per_chunk + b"\r\nb\r\n"
     assert events([fair * 100 + END]) == [b"b" * 102_400, END_OF_BODY]
     affordable = MAX_EXTENSION_EXCESS // 1024
+    rest = b"1;" + b"a" * affordable
+    assert events([unfair * affordable + rest + b"\r\n"])[-1] is NEED_DATA
+    with pytest.raises(RequestError, match="extensions"):
+        events([unfair * affordable + rest + b"a\r\n"])
     assert events([unfair * affordable + END]) == [b"b" * affordable, END_OF_BODY]
     with pytest.raises(RequestError, match="extensions"):
         events([unfair * (affordable + 1) + END])

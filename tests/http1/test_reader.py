@@ -7,12 +7,14 @@ import time
 import tracemalloc
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reading import PARSERS, in_pieces, read
 from wire.row import SECOND, head, post
 
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1 import head_parser
-from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Limits, RawHead
+from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Limits, RawHead, Request
 from aiowsgi.http1.reader import RequestReader
 
 GET = head()
@@ -222,3 +224,61 @@ def test_a_section_byte_by_byte_takes_linear_time(parser: str) -> None:
 
     small, large = min(cost(4_000) for _ in range(3)), cost(64_000)
     assert large < 16 * small * 3
+
+
+_SIMILAR = st.builds(
+    lambda method, target, version, fields: (
+        f"{method} {target} HTTP/{version}\r\n{fields}\r\n".encode("latin-1")
+    ),
+    st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "BREW"]),
+    st.sampled_from(["/", "/a?b", "/a?b#c", "*", "http://other/x", "//x", "/" + "y" * 90, "a:1"]),
+    st.sampled_from(["1.1", "1.1", "1.1", "1.0", "2.0"]),
+    st.sampled_from(
+        [
+            "Host: x\r\n",
+            "Host: x\r\nA: 1\r\n",
+            "Host: x\r\nA: 2\r\n",
+            "Host: x\r\nContent-Length: 0\r\n",
+            "Host: x\r\nConnection: close\r\n",
+            "Host: x\r\nConnection: keep-alive\r\n",
+            "A: 1\r\n",
+            "Host: x\r\n A: 1\r\n",
+        ]
+    ),
+)
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@given(heads=st.lists(_SIMILAR, max_size=6))
+@settings(deadline=None, derandomize=True, max_examples=300)
+def test_what_went_before_changes_nothing(parser: str, heads: list[bytes]) -> None:
+    """A request on a kept connection is read as the first one of a connection would be."""
+    parse_head = head_parser(parser)
+    limits = Limits(request_line=80, header_size=200)
+    kept = RequestReader(parse_head, limits)
+    for head in heads:
+        alone = outcome(RequestReader(parse_head, limits), head)
+        assert outcome(kept, head) == alone
+        if isinstance(alone, int) or not alone.keep_alive:
+            break
+
+
+def outcome(reader: RequestReader, head: bytes) -> Request | int:
+    """The request that a head is read as, or the status that refuses it."""
+    try:
+        reader.feed(head)
+        request = reader.next_request()
+        assert request is not None
+        assert reader.next_body() is END_OF_BODY
+    except RequestError as error:
+        return error.status
+    return request
+
+
+def test_nothing_is_remembered_for_long(reader: RequestReader) -> None:
+    """What is kept of a request for the next one can be given up, and is not needed."""
+    for _ in range(2):
+        reader.feed(GET)
+        assert reader.next_request() is not None
+        assert reader.next_body() is END_OF_BODY
+        reader.forget()

@@ -1,0 +1,41 @@
+"""Looking into a thread that hangs, and raising an exception in it.
+
+``sys._current_frames`` is documented by CPython for just this, in spite of its name. On a
+free-threaded build the frames of a running thread change while they are read; CPython 3.13 stops
+the other threads for the snapshot, so that the stack is consistent at that moment, and the line
+numbers may be a little off afterwards.
+
+`interrupt` uses ``PyThreadState_SetAsyncExc``. Its limits: the exception is raised between two
+bytecode instructions, so that a thread that waits in C (a socket, a lock, a query) sees it only
+when that returns; it may strike anywhere, in a ``finally`` too, and leave the application's data
+half changed. That is why it is off unless ``--interrupt-detached`` is given.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["RequestTimedOut", "interrupt", "stack_of"]
+
+
+class RequestTimedOut(BaseException):
+    """Raised in an application's thread by ``--interrupt-detached``.
+
+    Not an ``Exception``, so that handlers for everything let it pass.
+    """
+
+
+def stack_of(ident: int) -> str:
+    """The Python stack of a thread, outermost call first; empty where there is no such thread."""
+    import traceback  # not at start: it is wanted when something has gone wrong
+
+    frame = sys._current_frames().get(ident)  # noqa: SLF001 (documented)
+    return "" if frame is None else "".join(traceback.format_stack(frame))
+
+
+def interrupt(ident: int) -> bool:
+    """Have `RequestTimedOut` raised in a thread; False where there is no such thread."""
+    import ctypes  # not at start: few servers ever need it
+
+    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    return bool(set_exception(ctypes.c_ulong(ident), ctypes.py_object(RequestTimedOut)))

@@ -1,0 +1,63 @@
+"""Looking into threads that hang, and interrupting them."""
+
+from __future__ import annotations
+
+from threading import Event, Thread, get_ident
+
+from support import PATIENCE, Gate, eventually
+
+from aiowsgi.bridge.stuck import RequestTimedOut, interrupt, stack_of
+
+
+def hang_here(gate):
+    """Its name is looked for in the stack."""
+    gate.pass_through()
+
+
+def test_the_stack_of_a_thread():
+    """The outermost call comes first, with the code's lines."""
+    gate = Gate()
+    thread = Thread(target=hang_here, args=(gate,))
+    thread.start()
+    try:
+        gate.wait()
+        stack = stack_of(thread.ident)
+    finally:
+        gate.open()
+        thread.join(PATIENCE)
+    assert stack.index("in hang_here") < stack.index("in pass_through")
+    assert "gate.pass_through()" in stack
+
+
+def test_there_is_no_such_thread():
+    """One that has ended has no stack, and cannot be interrupted."""
+    thread = Thread(target=get_ident)
+    thread.start()
+    ident = thread.ident
+    thread.join(PATIENCE)
+    # Another may have got its number, but not before the system has gone round all others.
+    eventually(lambda: not stack_of(ident))
+    assert not interrupt(ident)
+
+
+def test_a_thread_is_interrupted():
+    """The exception is none that a handler for everything takes."""
+    begun, caught = Event(), []
+
+    def spin():
+        try:
+            while True:
+                begun.set()
+                try:
+                    sum(range(100))
+                except Exception:
+                    caught.append("by mistake")
+        except RequestTimedOut as error:
+            caught.append(error)
+
+    thread = Thread(target=spin)
+    thread.start()
+    assert begun.wait(PATIENCE)
+    assert interrupt(thread.ident)
+    thread.join(PATIENCE)
+    assert [type(error) for error in caught] == [RequestTimedOut]
