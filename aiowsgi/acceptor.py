@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import select
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -23,6 +24,10 @@ BATCH: Final = 32
 
 PAUSE: Final = 0.1
 """Seconds until accepting is tried again after the system had no room for one more."""
+
+GIVE_WAY: Final = 0.005
+"""Seconds for which a connection is left to another process that should have it: enough for one
+that is awake, little for a client if none is. Measured: with two milliseconds it often does not."""
 
 # accept(2): errors of the connection that was to be accepted, not of the listener.
 _PASSING: Final = frozenset(
@@ -39,13 +44,18 @@ class Acceptor:
         listener: socket.socket,
         accepted: Callable[[socket.socket], object],
         exhausted: Callable[[], object],
+        is_my_turn: Callable[[], bool] | None = None,
     ) -> None:
         """``accepted`` takes a connection and owns it then; it must not raise. ``exhausted`` is
-        called when descriptors or memory have run out, to make room if that can be."""
+        called when descriptors or memory have run out, to make room if that can be. ``is_my_turn``
+        says whether no other process should rather have the next connection."""
         self._loop = loop
         self._listener = listener
         self._accepted = accepted
         self._exhausted = exhausted
+        self._is_my_turn = is_my_turn
+        # Connections to accept if another process does not take the next one.
+        self._left_over = 1
         # Registered with the loop.
         self._active = False
         # Will resume after the system had no room; None while not waiting for that.
@@ -68,22 +78,50 @@ class Acceptor:
             self._active = False
             self._loop.remove_reader(self._listener.fileno())
 
+    def wanted(self) -> bool:
+        """Whether somebody has connected and waits to be accepted."""
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        return bool(poll.poll(0))
+
     def _ready(self) -> None:
         for _ in range(BATCH):
             if not self._active:
                 return
-            try:
-                connection, _address = self._listener.accept()
-            except (BlockingIOError, InterruptedError):
+            if self._is_my_turn is not None and not self._is_my_turn():
+                self.stop()
+                self._retry = self._loop.call_later(GIVE_WAY, self._take)
                 return
-            except OSError as error:
-                if error.errno not in _PASSING:
-                    self._wait_for_room(error)
-                    return
-            else:
-                self._starving = False
-                connection.settimeout(0)
-                self._accepted(connection)
+            if not self._accept():
+                return
+
+    def _take(self) -> None:
+        """Accept what was left to another process and is still there.
+
+        More each time: where the other is stuck, clients shall not wait for it one by one.
+        """
+        self._resume()
+        for _ in range(self._left_over):
+            if not self._active or not self._accept():
+                self._left_over = 1
+                return
+        self._left_over = min(2 * self._left_over, BATCH)
+
+    def _accept(self) -> bool:
+        """Accept one; returns whether to go on."""
+        try:
+            connection, _address = self._listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in _PASSING:
+                return True
+            self._wait_for_room(error)
+            return False
+        self._starving = False
+        connection.settimeout(0)
+        self._accepted(connection)
+        return True
 
     def _wait_for_room(self, error: OSError) -> None:
         """Pause, not spin: the listener stays readable for as long as it is not accepted from."""

@@ -12,8 +12,11 @@ seconds. Requests are read by the same reader as the application's, with small l
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from aiowsgi.exceptions import RequestError
@@ -31,15 +34,22 @@ from aiowsgi.http1.response import (
 if TYPE_CHECKING:
     from aiowsgi.sockets import Listeners
 
-__all__ = ["Admin", "Answer", "Handler", "Handlers", "health"]
+__all__ = ["Admin", "Answer", "Feed", "Handler", "Handlers", "Reply", "health"]
+
+logger = logging.getLogger("aiowsgi.admin")
 
 LIMITS: Final = Limits(request_line=2048, header_size=16 * 1024, fields=64, body_size=1)
 """What a probe or a browser sends; a body is not even looked at."""
 
 PATIENCE: Final = 10.0
-"""Seconds that a connection may take from beginning to end."""
+"""Seconds that a connection may take from beginning to end; of a feed, that a listener may take
+to read what was sent."""
+
+LISTENERS: Final = 32
+"""Feeds at a time. A guess: each is a person who watches."""
 
 TEXT: Final = "text/plain; charset=utf-8"
+EVENTS: Final = "text/event-stream"
 
 
 class Answer(NamedTuple):
@@ -51,7 +61,14 @@ class Answer(NamedTuple):
     fields: Sequence[tuple[str, str]] = ()
 
 
-Handler: TypeAlias = Callable[[Request], Answer]
+class Feed(NamedTuple):
+    """Server-sent events (WHATWG HTML, section 9.2), for as long as somebody listens."""
+
+    events: AsyncGenerator[str, None]
+
+
+Reply: TypeAlias = Answer | Feed | Awaitable[Answer]
+Handler: TypeAlias = Callable[[Request], Reply]
 Handlers: TypeAlias = Mapping[str, Handler]
 """By the path, which is matched as a whole."""
 
@@ -77,6 +94,8 @@ class Admin:
         self._parse_head = parse_head
         self._handlers = handlers
         self._servers: list[asyncio.Server] = []
+        # Connections that listen to a feed.
+        self._listeners: set[_Connection] = set()
 
     async def start(self, listeners: Listeners) -> None:
         """Begin to answer, on the running loop."""
@@ -87,23 +106,36 @@ class Admin:
             self._servers.append(await loop.create_server(self._connection, sock=sock))
 
     def _connection(self) -> _Connection:
-        return _Connection(RequestReader(self._parse_head, LIMITS), self._handlers)
+        reader = RequestReader(self._parse_head, LIMITS)
+        return _Connection(reader, self._handlers, self._listeners)
 
     def close(self) -> None:
-        """Answer no more connections. Idempotent."""
+        """Answer no more connections, and end the feeds. Idempotent."""
         for server in self._servers:
             server.close()
+        for connection in tuple(self._listeners):
+            connection.close()
 
 
 class _Connection(asyncio.Protocol):
     """One request and its answer."""
 
-    def __init__(self, reader: RequestReader, handlers: Handlers) -> None:
+    def __init__(
+        self, reader: RequestReader, handlers: Handlers, listeners: set[_Connection]
+    ) -> None:
         self._reader = reader
         self._handlers = handlers
+        self._listeners = listeners
         # Set by connection_made.
         self._transport: asyncio.Transport
         self._deadline: asyncio.TimerHandle
+        # Set while the transport can take more.
+        self._writable = asyncio.Event()
+        self._writable.set()
+        # Waits for a handler, or feeds; None while neither is needed.
+        self._task: asyncio.Task[None] | None = None
+        # The answer is given, and the client is expected to close.
+        self._answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the transport."""
@@ -114,41 +146,94 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Called by the transport."""
         self._deadline.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """Called by the transport."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        self._writable.set()
+
+    def close(self) -> None:
+        """Close the connection, once what was sent has been read."""
+        self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
-        if self._transport.is_closing():
+        if self._answered or self._task is not None:
             return
         self._reader.feed(data)
         try:
             request = self._reader.next_request()
-            if request is not None:
-                self._finish(self._answer(request))
         except RequestError as error:
-            context = _context(head_only=False)
-            self._finish(error_response(error.status, error.detail, context).data)
+            self._fail(error)
+            return
+        if request is not None:
+            self._task = asyncio.get_running_loop().create_task(self._serve(request))
 
-    def _answer(self, request: Request) -> bytes:
+    async def _serve(self, request: Request) -> None:
+        try:
+            reply = self._reply(request)
+            answer = await reply if inspect.isawaitable(reply) else reply
+            if isinstance(answer, Feed):
+                await self._feed(answer, head_only=request.method == "HEAD")
+            else:
+                self._finish(_encode(answer, head_only=request.method == "HEAD"))
+        except Exception:
+            logger.exception("the admin endpoint failed at %s", request.path)
+            self._fail(RequestError(500, "This is a fault of the server's; its log says more."))
+
+    def _reply(self, request: Request) -> Reply:
         handler = self._handlers.get(request.path)
         if handler is None:
             known = "".join(f"{path}\n" for path in sorted(self._handlers))
-            answer = Answer(f"There is no such page. There are:\n{known}", "404 Not Found")
-        elif request.method not in {"GET", "HEAD"}:
+            return Answer(f"There is no such page. There are:\n{known}", "404 Not Found")
+        if request.method not in {"GET", "HEAD"}:
             allow = [("Allow", "GET, HEAD")]
-            answer = Answer("Only GET and HEAD.\n", "405 Method Not Allowed", fields=allow)
-        else:
-            answer = handler(request)
-        return _encode(answer, head_only=request.method == "HEAD")
+            return Answer("Only GET and HEAD.\n", "405 Method Not Allowed", fields=allow)
+        return handler(request)
+
+    async def _feed(self, feed: Feed, *, head_only: bool) -> None:
+        """Send events until the listener goes; its own deadline is for each of them."""
+        if len(self._listeners) >= LISTENERS:
+            self._fail(RequestError(503, "Too many are watching."))
+            return
+        self._deadline.cancel()
+        self._transport.write(_encode_start(EVENTS, head_only=head_only))
+        self._listeners.add(self)
+        try:
+            async with aclosing(feed.events) as events:
+                async for event in events:
+                    if head_only or self._transport.is_closing():
+                        break
+                    self._transport.write(event.encode())
+                    async with asyncio.timeout(PATIENCE):
+                        await self._writable.wait()
+        except TimeoutError:
+            self._transport.abort()
+        finally:
+            self._listeners.discard(self)
+            self._transport.close()
+
+    def _fail(self, error: RequestError) -> None:
+        context = _context(head_only=False)
+        self._finish(error_response(error.status, error.detail, context).data)
 
     def _finish(self, response: bytes) -> None:
-        self._transport.write(response)
-        self._transport.close()
+        self._answered = True
+        if not self._transport.is_closing():
+            self._transport.write(response)
+            # A close with something unread would be a reset (RFC 9112 section 9.6).
+            self._transport.write_eof()
 
 
-def _context(*, head_only: bool) -> ResponseContext:
+def _context(*, head_only: bool, http_11: bool = True) -> ResponseContext:
     return response_context(
         head_only=head_only,
-        http_11=True,
+        http_11=http_11,
         keep_alive=False,
         date=http_date(int(time.time())),
         server="",
@@ -157,7 +242,18 @@ def _context(*, head_only: bool) -> ResponseContext:
 
 def _encode(answer: Answer, *, head_only: bool) -> bytes:
     body = answer.body.encode()
-    fields = [("Content-Type", answer.content_type), ("Cache-Control", "no-store"), *answer.fields]
+    fields = [*_head_fields(answer.content_type), *answer.fields]
     checked = check_head(answer.status, [*fields, ("Content-Length", str(len(body)))])
     head = encode_head(checked, len(body), _context(head_only=head_only)).data
     return head if head_only else head + body
+
+
+def _encode_start(content_type: str, *, head_only: bool) -> bytes:
+    """The head of a body whose end is that of the connection (RFC 9112 section 6.3)."""
+    checked = check_head("200 OK", _head_fields(content_type))
+    # Chunks would bring nothing: who listens goes when it likes.
+    return encode_head(checked, None, _context(head_only=head_only, http_11=False)).data
+
+
+def _head_fields(content_type: str) -> list[tuple[str, str]]:
+    return [("Content-Type", content_type), ("Cache-Control", "no-store")]

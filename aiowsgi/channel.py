@@ -4,16 +4,23 @@
 kind            from        meaning, and further members
 ==============  ==========  ======================================================================
 ``charge``      supervisor  first of all: what to serve. ``app``; ``config``, options in the
-                            notation of files; ``sockets``, descriptors and names of listeners
+                            notation of files; ``sockets``, for each listener its descriptor, its
+                            name, and whether the supervisor had it from elsewhere; ``board``, the
+                            descriptor of a `Board`, and ``place``, the worker's place there
 ``retire``      supervisor  accept no more, finish what has begun, exit; within ``grace`` seconds,
                             or without a bound where that is null
 ``reopen``      supervisor  reopen log files
+``look``        supervisor  send a ``report``, and in it ``number``; with ``stacks`` or without
 ``failed``      worker      it cannot serve: ``error``, the name of an exception of ours;
                             ``message``; ``traceback``, of the application, or empty
 ``ready``       worker      it accepts; ``broken``, message and traceback of an application in
                             whose place an error page is served, or empty
+``draining``    worker      it has closed its listeners, and finishes what has begun
 ``beat``        worker      its event loop is alive; about once in `BEAT` seconds
-``worn``        worker      it should be replaced; ``reason``
+``worn``        worker      it should be replaced; ``reason``; ``unfit``, whether it should get no
+                            requests until then
+``report``      worker      what it does, see ``insight.py``: ``report``; ``number`` of the ``look``
+                            that this answers, or 0 for the last one, of a worker that ends
 ==============  ==========  ======================================================================
 
 The end of the stream is news too: to a worker, that its supervisor is gone. A kind that is unknown
@@ -28,10 +35,13 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
-__all__ = ["BEAT", "Channel", "Message", "encode", "read_first"]
+__all__ = ["BEAT", "FAREWELL", "Channel", "Message", "encode", "read_first"]
 
 BEAT: Final = 1.0
 """Seconds between two beats. A guess: what watches them thinks in tens of seconds."""
+
+FAREWELL: Final = 0
+"""The number of a report that nobody has asked for: a worker's last."""
 
 Message: TypeAlias = dict[str, Any]
 

@@ -5,12 +5,14 @@ The flags are derived from the fields of ``Config``; here stand only those that 
 
 == =================================================================================
 0  the server was stopped, or what was asked for was done
-1  the server was stopped, and requests in progress were cut at ``graceful_timeout``
+1  the server was stopped, and requests in progress were cut at ``graceful_timeout``; or there was
+   none to ask
 2  the command line, a variable or a configuration file is wrong
 3  the application cannot be imported, or an address cannot be listened on
 == =================================================================================
 
-The first two are what ``runner.py`` returns. Until the server is to run, nothing heavy is imported:
+The first two are what ``runner.py`` returns, and 4 where it serves an application object, which
+the command line never has it do. Until the server is to run, nothing heavy is imported:
 neither an event loop nor a parser, nor ssl, http or logging; ``--help`` shall come at once.
 """
 
@@ -25,7 +27,7 @@ from functools import partial
 from typing import Any, Final, NoReturn, TypeAlias
 
 from aiowsgi.config import OPTIONS, Config
-from aiowsgi.exceptions import ApplicationLoadError, BindError, ConfigError
+from aiowsgi.exceptions import AdminError, ApplicationLoadError, BindError, ConfigError
 from aiowsgi.importer import load_application, own_traceback
 from aiowsgi.kinds import Flag, Listing, did_you_mean
 from aiowsgi.reference import Entry, render_help, render_settings
@@ -37,6 +39,7 @@ Runner: TypeAlias = Callable[[str, Config, Sources], int]
 """Serves the application of that name until it is stopped; returns the exit status. The sources
 are those of the configuration, to be settled again by a reload."""
 
+EXIT_NOTHING: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_START: Final = 3
 
@@ -47,8 +50,11 @@ def main(argv: Sequence[str] | None = None, *, run: Runner | None = None) -> int
     ``argv`` is without the program's name, by default that of the process. ``run`` stands in for
     ``aiowsgi.runner.run_server``, which is imported only when there is something to serve.
     """
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        return _obey(sys.argv[1:] if argv is None else argv, run)
+        if argv and argv[0] in _TOOLS:
+            return _tool(argv[0])(argv[1:])
+        return _obey(argv, run)
     except ConfigError as error:
         return _fail(f"{error}\nTry 'aiowsgi --help'.", EXIT_USAGE)
     except ApplicationLoadError as error:
@@ -56,11 +62,25 @@ def main(argv: Sequence[str] | None = None, *, run: Runner | None = None) -> int
         return _fail(str(error), EXIT_START)
     except BindError as error:
         return _fail(str(error), EXIT_START)
+    except AdminError as error:
+        return _fail(str(error), EXIT_NOTHING)
 
 
 def _fail(message: str, status: int) -> int:
     print(f"aiowsgi: {message}", file=sys.stderr)
     return status
+
+
+_TOOLS: Final = ("top", "requests", "stacks")
+"""Words that ask a server that runs, each the name of a function of ``top.py``. An application in
+a module of such a name is served by ``aiowsgi requests:app``."""
+
+
+def _tool(name: str) -> Callable[[Sequence[str]], int]:
+    from aiowsgi import top
+
+    tool: Callable[[Sequence[str]], int] = getattr(top, name)
+    return tool
 
 
 def _obey(argv: Sequence[str], run: Runner | None) -> int:
@@ -194,7 +214,10 @@ def _spellings() -> Iterator[str]:
 
 
 def _help(width: int) -> str:
-    usage = "Usage: aiowsgi [OPTIONS] MODULE[:ATTRIBUTE]\n\n"
+    usage = (
+        "Usage: aiowsgi [OPTIONS] MODULE[:ATTRIBUTE]\n"
+        "       aiowsgi top|requests|stacks [--admin ADDRESS]\n\n"
+    )
     before = f"{usage}An asyncio HTTP/1.1 server for WSGI applications."
     paragraphs = [textwrap.fill(paragraph, width) for paragraph in _ABOUT_OPTIONS]
     return render_help(width, before, _COMMANDS.values(), "\n\n".join([*paragraphs, _STATUSES]))

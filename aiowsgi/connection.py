@@ -228,11 +228,16 @@ class Connection(asyncio.Protocol):
             return False
         owner = self._outlet.owner
         if isinstance(owner, Exchange):
+            self._count_as_left(owner)
             owner.client_closed()
         if self._streamed is not None:
             self._streamed.end(ClientDisconnected("the client closed before its body was whole"))
         # A TLS connection cannot be closed by halves.
         return isinstance(self._port, SocketPort)
+
+    def _count_as_left(self, exchange: Exchange) -> None:
+        if self._hub.left is not None and not exchange.disconnected.is_set():
+            self._hub.left(exchange)
 
     def _read_on(self, *, reading: bool) -> None:
         """Read from the socket, or let the client wait."""
@@ -486,10 +491,14 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def idle_since(self) -> float | None:
-        """Since when nothing goes on, monotonic seconds; None where something does."""
+        """Since when nothing goes on, monotonic seconds; None where something does.
+
+        The first request of a new connection is taken to be on its way, for a while.
+        """
         if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
-        return self._since if self.state is _IDLE else None
+        fresh = self._outlet.finished_at == 0.0 and monotonic() - self._since < DRAIN_IDLE
+        return self._since if self.state is _IDLE and not fresh else None
 
     @property
     def exchange(self) -> Exchange | None:
@@ -519,9 +528,8 @@ class Connection(asyncio.Protocol):
         self.state = _CLOSED
         owner = self._outlet.close()
         if isinstance(owner, Exchange):
+            self._count_as_left(owner)
             owner.client_gone()
-            if self._hub.left is not None:
-                self._hub.left(owner)
             if not self._outlet.claimed:
                 self._hub.dropped += 1
                 self._hub.abandon(owner)
@@ -549,6 +557,8 @@ class Connection(asyncio.Protocol):
         deadline = _after(self._since, limit)
         if deadline <= now:
             self._transport.close()
+        # An idle connection shall be small.
+        self._reader.forget()
         return deadline
 
     def _look_head(self, now: float) -> float:

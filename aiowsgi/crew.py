@@ -1,8 +1,9 @@
 """The worker processes as the supervisor has them: started, listened to, told to go, buried.
 
-A `Crew` carries out what its owner decides, and tells it three things of a worker: that it is
-ready, that it is worn, that it has ended. Whom to start and whom to send away is none of its
-business (``staffing.py``), nor is what that means for a start or a reload (``supervisor.py``).
+A `Crew` carries out what its owner decides, and tells it what matters of a worker: that it is
+ready, that it is worn or accepts no more, that it has ended. Whom to start and whom to send away is
+none of its business (``staffing.py``), nor is what that means for a start or a reload
+(``supervisor.py``).
 
 Only the health of a worker's event loop is watched, by its beats: an application may take as long
 as it likes. A worker that is starting does not beat, for importing may take long too.
@@ -16,10 +17,12 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
-from aiowsgi.channel import BEAT, Channel, Message
+from aiowsgi.board import Board
+from aiowsgi.channel import BEAT, Channel, Message, encode
 from aiowsgi.spawn import spawn
 from aiowsgi.staffing import Member, State
 
@@ -47,8 +50,14 @@ class Worker(Member):
     """A member of the crew, and what it takes to deal with it."""
 
     channel: Channel
+    place: int
+    """On the board; the lowest that was free."""
     served: bool = False
     """It has been ready."""
+    accepting: bool = False
+    """It may get connections."""
+    unfit: str = ""
+    """Why it should get none, though it serves; empty if there is nothing."""
     failure: Message | None = None
     """Why it could not start, if it said so."""
     deadline: asyncio.TimerHandle | None = None
@@ -69,8 +78,11 @@ class Owner(Protocol):
     def worker_ready(self, worker: Worker, broken: str) -> None:
         """It serves; ``broken`` says why not what it should, see ``channel.py``."""
 
-    def worker_worn(self, worker: Worker) -> None:
-        """It should be replaced."""
+    def worker_changed(self) -> None:
+        """One is worn, or accepts no more."""
+
+    def worker_reported(self, worker: Worker, message: Message) -> None:
+        """It says what it does; see ``channel.py``."""
 
     def worker_ended(self, worker: Worker, status: int) -> None:
         """It is gone; ``status`` is its exit status, or minus the signal that ended it."""
@@ -83,6 +95,8 @@ class Crew:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._workers: dict[int, Worker] = {}
+        self._memory = Board.make()
+        self._board = Board(self._memory)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self._loop.call_later(BEAT, self._watch)
 
@@ -98,11 +112,14 @@ class Crew:
 
     # Coming
 
-    def start(self, generation: int, charge: bytes, listeners: Listeners) -> Worker:
+    def start(self, generation: int, charge: Message, listeners: Listeners) -> Worker:
         """Start a worker. Raises OSError."""
-        pid, sock = spawn(charge, [s.fileno() for s in listeners.sockets])
+        taken = {worker.place for worker in self}
+        place = next(place for place in count() if place not in taken)
+        first = encode("charge", **charge, board=self._memory, place=place)
+        pid, sock = spawn(first, [self._memory, *(s.fileno() for s in listeners.sockets)])
         channel = Channel(self._loop, sock, lambda message: self._hear(pid, message), lambda: None)
-        worker = Worker(pid, generation, since=monotonic(), channel=channel)
+        worker = Worker(pid, generation, since=monotonic(), channel=channel, place=place)
         self._workers[pid] = worker
         logger.debug("worker %d is starting", pid)
         return worker
@@ -114,7 +131,7 @@ class Crew:
 
     def _on_ready(self, worker: Worker, message: Message) -> None:
         logger.debug("worker %d is ready", worker.pid)
-        worker.served = True
+        worker.served = worker.accepting = True
         if worker.state is State.STARTING:
             worker.state, worker.since = State.READY, monotonic()
         self._owner.worker_ready(worker, message["broken"])
@@ -128,13 +145,25 @@ class Crew:
     def _on_worn(self, worker: Worker, message: Message) -> None:
         logger.info("worker %d will be replaced: %s", worker.pid, message["reason"])
         worker.worn = True
-        self._owner.worker_worn(worker)
+        if message["unfit"]:
+            worker.unfit = message["reason"]
+        self._owner.worker_changed()
+
+    def _on_report(self, worker: Worker, message: Message) -> None:
+        self._owner.worker_reported(worker, message)
+
+    def _on_draining(self, worker: Worker, _: Message) -> None:
+        worker.accepting = False
+        self._board.clear(worker.place)
+        self._owner.worker_changed()
 
     _HEARD: Final = {
         "ready": _on_ready,
         "failed": _on_failed,
         "beat": _on_beat,
         "worn": _on_worn,
+        "draining": _on_draining,
+        "report": _on_report,
     }
 
     def tell_all(self, kind: str) -> None:
@@ -189,4 +218,5 @@ class Crew:
         if worker.deadline is not None:
             worker.deadline.cancel()
         del self._workers[worker.pid]
+        self._board.clear(worker.place)
         self._owner.worker_ended(worker, status)

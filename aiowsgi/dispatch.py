@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from fnmatch import translate
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
     from aiowsgi.bridge.exchange import Exchange
@@ -155,7 +156,8 @@ class Dispatcher:
         address = exchange.client[0]
         if self._fairness.per_client and address:
             tickets.append(Ticket(address, self._fairness.per_client))
-        path = exchange.request.path
+        # As the application will see it: a limit cannot be dodged by another spelling.
+        path = unquote_to_bytes(exchange.request.path).decode("utf-8", "replace")
         for number, rule in enumerate(self._fairness.rules):
             if (rule.paths.match(path) is not None) is rule.matching:
                 tickets.append(Ticket(number, rule.tickets))

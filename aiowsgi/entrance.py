@@ -1,10 +1,13 @@
 """How accepted sockets become connections, and how many there may be.
 
 Descriptors bound what a process can hold: a connection takes two, its own and the duplicate that
-workers send on. Accepting pauses *before* they run out, as an ``accept`` that fails leaves the
-client waiting and the listener readable, over which a server spins. What has connected then waits
-in the kernel. Kept connections that are idle are closed to make room, those idle for longest first,
-and every connection that goes lets accepting go on.
+workers send on. (A slow client takes a third, for the file or the spool that it reads from. Few are
+slow at a time, and where there is no descriptor left, a thread waits for the client.)
+
+Accepting pauses *before* they run out, as an ``accept`` that fails leaves the client waiting and
+the listener readable, over which a server spins. What has connected then waits in the kernel. Kept
+connections that are idle, or become so, are closed to make room, those idle for longest first, and
+every connection that goes lets accepting go on.
 
 ``--max-connections`` is another matter: that many are served, and the next one is told so.
 """
@@ -17,10 +20,12 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from aiowsgi.acceptor import Acceptor
+from aiowsgi.acceptor import PAUSE, Acceptor
 from aiowsgi.connection import Connection
 from aiowsgi.gate import Gate
 
@@ -37,6 +42,9 @@ logger = logging.getLogger("aiowsgi.server")
 RESERVE: Final = 64
 """Descriptors left to the application, log files and spools. A guess."""
 
+EACH: Final = 2
+"""Descriptors that a connection takes; see the module's docstring."""
+
 MAKE_ROOM: Final = 0.02
 """The share of connections that is closed at once to make room, if idle; so that the search for
 the longest idle ones is seldom. A guess."""
@@ -45,11 +53,13 @@ the longest idle ones is seldom. A guess."""
 def room_for_connections() -> int:
     """How many connections the limit on descriptors (RLIMIT_NOFILE) leaves room for; at least 1."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
     try:
         used = len(os.listdir("/proc/self/fd"))
     except OSError:
         used = RESERVE
-    return max(1, (limit - used - RESERVE) // 2)
+    return max(1, (limit - used - RESERVE) // EACH)
 
 
 class Entrance:
@@ -64,36 +74,42 @@ class Entrance:
         contexts: ServerContexts | None = None,
         proxies: TrustedPeers | None = None,
         timeout: float = 10.0,
+        is_my_turn: Callable[[int], bool] | None = None,
     ) -> None:
         """``most`` connections are served at a time, 0 for as many as there is room for;
-        ``contexts``, ``proxies`` and ``timeout`` are `Gate`'s."""
+        ``contexts``, ``proxies`` and ``timeout`` are `Gate`'s. ``is_my_turn`` is given how many
+        there are and says whether the next one should not rather go to another process."""
         self._hub = hub
         self._most = most
         self._room = room_for_connections()
+        turn = None if is_my_turn is None else lambda: is_my_turn(self._count())
         self._acceptors = [
-            Acceptor(hub.loop, sock, self._accepted, self._make_room) for sock in sockets
+            Acceptor(hub.loop, sock, self._accepted, self._make_room, turn) for sock in sockets
         ]
         self._gate: Gate | None = None
         if contexts is not None or proxies is not None:
             self._gate = Gate(
                 self._make, contexts=contexts, proxies=proxies, timeout=timeout, left=hub.notice
             )
-        # Connections of which the event loop is making a transport.
-        self._entering: set[asyncio.Task[object]] = set()
+        # The event loop is making a transport: for what, once that is known.
+        self._entering: dict[asyncio.Task[object], list[Connection]] = {}
         # Accepting is wanted, and goes on where there is room.
         self._open = False
         self._paused = False
+        # Looks for room again, while accepting is paused.
+        self._retry: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin or go on accepting. Idempotent."""
         self._open = True
-        self._paused = False
+        self._go_on()
         for acceptor in self._acceptors:
             acceptor.start()
 
     def stop(self) -> None:
         """Accept nothing until `start`; who connects waits in the kernel. Idempotent."""
         self._open = False
+        self._go_on()
         for acceptor in self._acceptors:
             acceptor.stop()
 
@@ -120,12 +136,16 @@ class Entrance:
         if self._gate is not None:
             self._gate.admit(sock)
         else:
+            made: list[Connection] = []
+
+            def make() -> Connection:
+                made.append(self._make())
+                return made[0]
+
             loop = self._hub.loop
-            task: asyncio.Task[object] = loop.create_task(
-                loop.connect_accepted_socket(self._make, sock)
-            )
-            self._entering.add(task)
-            task.add_done_callback(self._entered)
+            task: asyncio.Task[object] = loop.create_task(loop.connect_accepted_socket(make, sock))
+            self._entering[task] = made
+            task.add_done_callback(partial(self._entered, sock))
         if self._count() >= self._room:
             self._pause()
 
@@ -133,24 +153,41 @@ class Entrance:
         over = 0 < self._most <= len(self._hub.connections)
         return Connection(self._hub, header, refused=over)
 
-    def _entered(self, task: asyncio.Task[object]) -> None:
-        self._entering.discard(task)
+    def _entered(self, sock: socket.socket, task: asyncio.Task[object]) -> None:
+        del self._entering[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.warning("a connection could not be set up: %s", error)
+            sock.close()
         self._hub.notice()
 
     # Room
 
     def _count(self) -> int:
-        return len(self._hub.connections) + self.entering
+        connections = self._hub.connections
+        # Some have come in, though the loop is not done with them.
+        twice = sum(1 for made in self._entering.values() if made and made[0] in connections)
+        return len(connections) + self.entering - twice
 
     def _pause(self) -> None:
         if not self._paused:
             logger.debug("accepting is paused: %d connections are open", self._count())
-        self._paused = True
+            self._paused = True
+            self._retry = self._hub.loop.call_later(PAUSE, self._look_again)
         for acceptor in self._acceptors:
             acceptor.stop()
         self._make_room()
+
+    def _go_on(self) -> None:
+        self._paused = False
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _look_again(self) -> None:
+        """The worker that ends a request does not tell us: see who has become idle."""
+        self._retry = self._hub.loop.call_later(PAUSE, self._look_again)
+        if any(acceptor.wanted() for acceptor in self._acceptors):
+            self._make_room()
 
     def _make_room(self) -> None:
         """Close the kept connections that have been idle for longest."""

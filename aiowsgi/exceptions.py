@@ -7,6 +7,7 @@
     │   ├── ConfigError (ValueError)       the operator's: an option is wrong; exit status 2
     │   ├── ApplicationLoadError           the operator's: there is no application; exit status 3
     │   ├── BindError                      the operator's: there is no listener; exit status 3
+    │   ├── AdminError                     the operator's: there is no server to ask; exit status 1
     │   ├── RequestError                   the client's: answered with its ``status``
     │   └── ApplicationError               the application's: logged, 500 or a torn connection
     └── OSError
@@ -23,6 +24,7 @@ This module imports nothing of the project.
 from __future__ import annotations
 
 __all__ = [
+    "AdminError",
     "AiowsgiError",
     "ApplicationError",
     "ApplicationLoadError",
@@ -48,6 +50,10 @@ class ApplicationLoadError(AiowsgiError):
 
 class BindError(AiowsgiError):
     """A listening socket could not be created, bound or inherited; the message names it."""
+
+
+class AdminError(AiowsgiError):
+    """The admin endpoint of a running server cannot be asked; the message says why."""
 
 
 class RequestError(AiowsgiError):

@@ -83,7 +83,7 @@ class Hub:
     budget: Budget = field(default_factory=Budget)
     """How many threads may hang beyond the request timeout."""
     left: Callable[[Exchange], object] | None = None
-    """Called when a client goes before its response is complete; None where nobody counts."""
+    """Called when a client closes before its response is complete; None where nobody counts."""
     trusted: TrustedPeers | None = None
     """Whose X-Forwarded-* and Forwarded fields are believed; None: nobody looks at them."""
     watchers: list[Callable[[], object]] = field(default_factory=list)

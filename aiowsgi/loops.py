@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from aiowsgi.exceptions import ConfigError
+
 __all__ = ["loop_factory"]
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """What makes the event loop that ``name`` says: ``auto``, ``uvloop`` or ``asyncio``.
 
-    ``auto`` is uvloop where it is installed. Raises ImportError for ``uvloop`` where it is not.
+    ``auto`` is uvloop where it is installed. Raises ConfigError for ``uvloop`` where it is not.
     """
     if name != "asyncio":
         try:
             import uvloop
-        except ImportError:
+        except ImportError as error:
             if name == "uvloop":
-                raise
+                raise ConfigError("loop: uvloop is not installed") from error
         else:
             factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
             return factory

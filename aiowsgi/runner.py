@@ -11,6 +11,8 @@ The order matters: what may fail comes first, and root is given up last. Exit st
 == ===========================================================================
 0  stopped by INT or TERM, everything answered
 1  stopped, but requests in progress had to be cut after ``graceful_timeout``
+4  ended by itself, since more threads hang than ``max_detached_threads``; only where one process
+   serves an application object, as workers are replaced
 == ===========================================================================
 """
 
@@ -40,6 +42,8 @@ from aiowsgi.sockets import (
 )
 
 if TYPE_CHECKING:
+    from aiowsgi.admin_guard import Token
+    from aiowsgi.metrics import Tree
     from aiowsgi.settings import Sources
     from aiowsgi.wsgi import WSGIApplication
 
@@ -88,7 +92,7 @@ def _run_workers(config: Config, sources: Sources | None) -> int:
     with _set_up(config) as process:
         notifier = Notifier(os.environ)
         supervisor = Supervisor(config, process.listeners, notifier=notifier, reread=reread)
-        main = _beside_admin(supervisor, config, process.admin)
+        main = _beside_admin(supervisor, config, process)
         if config.reload:
             from aiowsgi.reload import beside_watch  # for development only
 
@@ -115,7 +119,7 @@ def _run_here(app: WSGIApplication, config: Config) -> int:
     with _set_up(config) as process:
         solo = Solo(app, config, process.listeners, Notifier(os.environ))
         with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-            return runner.run(_beside_admin(solo, config, process.admin))
+            return runner.run(_beside_admin(solo, config, process))
 
 
 class _Service(Protocol):
@@ -127,17 +131,20 @@ class _Service(Protocol):
     def unready(self) -> str:
         """Why no requests should come; empty if they may."""
 
+    async def look(self, *, with_stacks: bool = False) -> Tree:
+        """An overview of now; see ``overview.py``."""
 
-async def _beside_admin(service: _Service, config: Config, listeners: Listeners) -> int:
+
+async def _beside_admin(service: _Service, config: Config, process: _Process) -> int:
     """Run ``service``, and the admin endpoint on the same loop where it is wanted."""
-    if not listeners:
+    if not process.admin:
         return await service.run()
     # Imported here: most have a probe on the application itself.
-    from aiowsgi.admin import Admin, health
+    from aiowsgi.admin_site import serve_admin
     from aiowsgi.http1 import head_parser
 
-    admin = Admin(head_parser(config.http), health(service.unready))
-    await admin.start(listeners)
+    parse_head = head_parser(config.http)
+    admin = await serve_admin(service, parse_head, process.admin, process.token)
     try:
         return await service.run()
     finally:
@@ -152,6 +159,8 @@ class _Process(NamedTuple):
 
     listeners: Listeners
     admin: Listeners
+    token: Token | None
+    """Of the admin endpoint."""
 
 
 @contextmanager
@@ -161,6 +170,7 @@ def _set_up(config: Config) -> Iterator[_Process]:
     _, limit = raise_descriptor_limit()
     logger.info("open files: up to %s", "any number" if limit < 0 else limit)
     identity = Identity.of(config.user, config.group)
+    token = _read_token(config)
     if config.umask is not None:
         os.umask(config.umask)
     with ExitStack() as opened:
@@ -170,7 +180,7 @@ def _set_up(config: Config) -> Iterator[_Process]:
         files = [listener.file for listener in (*listeners, *admin)]
         identity.own(file.path for file in files if file is not None)
         identity.assume()
-        yield _Process(listeners, admin)
+        yield _Process(listeners, admin, token)
 
 
 def _configure_logs(config: Config) -> None:
@@ -191,6 +201,14 @@ def _open(config: Config) -> Listeners:
 def _open_admin(config: Config) -> Listeners:
     addresses = [] if config.admin is None else [parse_bind(config.admin)]
     return open_listeners(addresses, replace(_options(config), reuse_port=False))
+
+
+def _read_token(config: Config) -> Token | None:
+    if config.admin is None or config.admin_token_file is None:
+        return None
+    from aiowsgi.admin_guard import Token, read_token  # with it comes the endpoint
+
+    return Token(read_token(config.admin_token_file))
 
 
 def _options(config: Config) -> ListenOptions:

@@ -85,6 +85,8 @@ class Server:
         self._config = config or Config()
         self._executor = executor
         self._listeners = listeners
+        # Set before `start` by who runs several processes; see `Entrance`.
+        self.is_my_turn: Callable[[int], bool] | None = None
         # Made by `start`.
         self._hub: Hub | None = None
         self._pool: WorkerPool | None = None
@@ -187,6 +189,7 @@ class Server:
             contexts=self._contexts,
             proxies=self._trusted() if config.proxy_protocol else None,
             timeout=config.header_timeout or HANDSHAKE,
+            is_my_turn=self.is_my_turn,
         )
         self._hub.watchers.append(self._entrance.left)
         self.start_accepting()

@@ -63,6 +63,8 @@ class Listener:
     """``FileDescriptorName=`` of systemd's socket unit; empty for all others."""
     file: SocketFile | None = None
     """None where no file of ours stands for the socket."""
+    inherited: bool = False
+    """It was opened by another process, which may go on listening when we have closed it."""
 
     def close(self) -> None:
         """Close the socket and remove its file if it is still ours. Idempotent."""
@@ -298,7 +300,7 @@ def _inherit(address: FdAddress, name: str = "") -> list[Listener]:
         raise BindError(f"cannot listen on {address}: it is not a listening stream socket")
     sock.set_inheritable(False)
     sock.settimeout(0)
-    return [Listener(sock, bound_address(sock), name)]
+    return [Listener(sock, bound_address(sock), name, inherited=True)]
 
 
 def _is_listening_stream(sock: socket.socket) -> bool:

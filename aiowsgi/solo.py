@@ -7,6 +7,9 @@ would suspend the process.
 
 Health is answered by the event loop, so it tells of that loop too. The service manager's watchdog
 is fed by it for the same reason.
+
+Once more threads hang than ``max_detached_threads`` allows, nobody here can replace this process:
+it drains and ends with `EXIT_SPENT`, for the service manager to start another.
 """
 
 from __future__ import annotations
@@ -15,21 +18,27 @@ import asyncio
 import logging
 import os
 import signal
-from typing import TYPE_CHECKING
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final
 
 from aiowsgi.exceptions import ConfigError
+from aiowsgi.overview import Facts, Seat, overview
+from aiowsgi.seal import accept_waiting, seal
 from aiowsgi.server import Server
-from aiowsgi.worker import accept_waiting
 
 if TYPE_CHECKING:
     from aiowsgi.config import Config
+    from aiowsgi.metrics import Tree
     from aiowsgi.notify import Notifier
     from aiowsgi.sockets import Listeners
     from aiowsgi.wsgi import WSGIApplication
 
-__all__ = ["Solo"]
+__all__ = ["EXIT_SPENT", "Solo"]
 
 logger = logging.getLogger("aiowsgi")
+
+EXIT_SPENT: Final = 4
+"""The exit status of a process that has ended as too many of its threads hang."""
 
 
 class Solo:
@@ -43,17 +52,30 @@ class Solo:
         self._listeners = listeners
         self._notifier = notifier
         self._server = Server(app, config, listeners=listeners)
-        # Set by TERM and INT.
+        self._server.spent = self._give_up
+        # Set by TERM and INT, and when too many threads hang.
         self._stop = asyncio.Event()
+        self._spent = False
+        self._serving = False
+        self._born = monotonic()
 
     def unready(self) -> str:
         """Why no requests should come; empty if they may."""
+        if self._server.unready_because:
+            return self._server.unready_because
         if self._stop.is_set():
             return "draining"
         return "" if self._server.ready else "starting"
 
+    async def look(self, *, with_stacks: bool = False) -> Tree:
+        """An overview of this process, for the admin endpoint; see ``overview.py``."""
+        report = self._server.report(with_stacks=with_stacks) if self._serving else None
+        state = "ready" if self._serving else "starting"
+        facts = Facts(time(), monotonic() - self._born, self.unready())
+        return overview(facts, [Seat(os.getpid(), 1, state, report)])
+
     async def run(self) -> int:
-        """Serve until told to stop; the exit status, 0, or 1 if requests were cut.
+        """Serve until told to stop; the exit status, 0, 1 if requests were cut, or `EXIT_SPENT`.
 
         Raises ConfigError."""
         loop = asyncio.get_running_loop()
@@ -65,6 +87,7 @@ class Solo:
         for number in (signal.SIGTTIN, signal.SIGTTOU):
             loop.add_signal_handler(number, logger.warning, "there is one process, and no worker")
         await self._server.start()
+        self._serving = True
         for url in self._server.urls:
             logger.info("listening on %s", url)
         self._notifier.ready()
@@ -81,6 +104,10 @@ class Solo:
         if self._stop.is_set():
             # The second INT: whoever sits at the terminal does not want to wait.
             os._exit(128 + signal.SIGINT)
+        self._stop.set()
+
+    def _give_up(self) -> None:
+        self._spent = not self._stop.is_set()
         self._stop.set()
 
     def _reload(self) -> None:
@@ -100,9 +127,12 @@ class Solo:
         if delay:
             logger.info("accepting for another %g s", delay)
         await asyncio.sleep(delay)
+        seal(self._listeners)
         await accept_waiting(self._listeners)
         self._server.close()
         self._listeners.close()
         clean = await self._server.stop()
         logger.info("stopped" if clean else "stopped; some requests were cut")
+        if self._spent:
+            return EXIT_SPENT
         return 0 if clean else 1

@@ -16,19 +16,20 @@ import faulthandler
 import logging
 import os
 import random
-import select
 import signal
 import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi import logs
-from aiowsgi.channel import BEAT, Channel, Message, encode, read_first
+from aiowsgi.board import Board
+from aiowsgi.channel import BEAT, FAREWELL, Channel, Message, encode, read_first
 from aiowsgi.config import Config
 from aiowsgi.exceptions import AiowsgiError, ApplicationLoadError
 from aiowsgi.importer import load_application, own_traceback
 from aiowsgi.loops import loop_factory
 from aiowsgi.recycling import Limits, resident_bytes
+from aiowsgi.seal import accept_waiting, seal
 from aiowsgi.server import Server
 from aiowsgi.settings import enter
 from aiowsgi.sockets import Listener, Listeners, bound_address
@@ -36,12 +37,9 @@ from aiowsgi.sockets import Listener, Listeners, bound_address
 if TYPE_CHECKING:
     from aiowsgi.wsgi import WSGIApplication
 
-__all__ = ["Worker", "accept_waiting", "main"]
+__all__ = ["Worker", "main"]
 
 logger = logging.getLogger("aiowsgi")
-
-SETTLE: Final = 0.5
-"""Seconds in which what waits to be accepted is accepted before listeners close. A guess."""
 
 EXIT_QUIT: Final = 128 + signal.SIGQUIT
 """As a shell reports a process that QUIT has ended."""
@@ -57,18 +55,16 @@ def main(descriptor: int) -> int:
     for number in (signal.SIGINT, signal.SIGHUP):
         # Not SIG_IGN, which programs that the application executes would inherit.
         signal.signal(number, lambda *_: None)
-    sock = socket.socket(fileno=descriptor)
-    try:
-        charge = read_first(sock)
-    except EOFError:
-        return 1
-    try:
-        return _serve(charge, sock)
-    except AiowsgiError as error:
-        trace = own_traceback(error) if isinstance(error, ApplicationLoadError) else ""
-        name, message = type(error).__name__, str(error)
-        sock.sendall(encode("failed", error=name, message=message, traceback=trace))
-        return 1
+    with socket.socket(fileno=descriptor) as sock:
+        try:
+            return _serve(read_first(sock), sock)
+        except EOFError:
+            return 1
+        except AiowsgiError as error:
+            trace = own_traceback(error) if isinstance(error, ApplicationLoadError) else ""
+            name, message = type(error).__name__, str(error)
+            sock.sendall(encode("failed", error=name, message=message, traceback=trace))
+            return 1
 
 
 def _serve(charge: Message, sock: socket.socket) -> int:
@@ -80,17 +76,21 @@ def _serve(charge: Message, sock: socket.socket) -> int:
         color=config.color,
     )
     listeners = _inherited(charge["sockets"])
+    board = Board(charge["board"], charge["place"])
+    os.close(charge["board"])
     app, broken = _application(charge["app"], config)
     with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-        return runner.run(Worker(app, config, listeners, broken).serve(sock))
+        return runner.run(Worker(app, config, listeners, board, broken).serve(sock))
 
 
-def _inherited(sockets: list[tuple[int, str]]) -> Listeners:
+def _inherited(sockets: list[tuple[int, str, bool]]) -> Listeners:
     """Listeners without files: those of unix sockets are the supervisor's to remove."""
-    adopted = [(socket.socket(fileno=fd), name) for fd, name in sockets]
-    for sock, _ in adopted:
+    listeners = []
+    for descriptor, name, inherited in sockets:
+        sock = socket.socket(fileno=descriptor)
         sock.set_inheritable(False)
-    return Listeners([Listener(sock, bound_address(sock), name) for sock, name in adopted])
+        listeners.append(Listener(sock, bound_address(sock), name, inherited=inherited))
+    return Listeners(listeners)
 
 
 def _application(name: str, config: Config) -> tuple[WSGIApplication, str]:
@@ -114,11 +114,21 @@ class Worker:
     """The server, its orders, and its wear."""
 
     def __init__(
-        self, app: WSGIApplication, config: Config, listeners: Listeners, broken: str = ""
+        self,
+        app: WSGIApplication,
+        config: Config,
+        listeners: Listeners,
+        board: Board,
+        broken: str = "",
     ) -> None:
-        """``broken`` says why ``app`` is not what was asked for; empty if it is."""
+        """``board`` is where to see whose turn it is to accept; ``broken`` says why ``app`` is not
+        what was asked for, and is empty if it is."""
         self._grace = config.graceful_timeout or None
+        # There is an endpoint at which somebody may ask.
+        self._observed = config.admin is not None
         self._server = Server(app, config, listeners=listeners)
+        self._server.is_my_turn = board.is_my_turn
+        self._server.spent = self._give_up
         self._listeners = listeners
         self._broken = broken
         self._limits = Limits.of(config, random.SystemRandom())
@@ -145,7 +155,11 @@ class Worker:
         await accept_waiting(self._listeners)
         self._server.close()
         self._listeners.close()
-        return 0 if await self._server.stop(grace) else 1
+        self._channel.send("draining")
+        clean = await self._server.stop(grace)
+        if self._observed:
+            self._channel.send("report", number=FAREWELL, report=self._server.report())
+        return 0 if clean else 1
 
     def _beat(self) -> None:
         self._channel.beat()
@@ -155,34 +169,29 @@ class Worker:
             reason = self._limits.reason(requests=served, rss=resident_bytes(), age=age)
             if reason is not None:
                 self._worn = True
-                self._channel.send("worn", reason=reason)
+                self._channel.send("worn", reason=reason, unfit=False)
         self._loop.call_later(BEAT, self._beat)
+
+    def _give_up(self) -> None:
+        """More threads hang than may: serve with the others until somebody stands in for us."""
+        self._worn = True
+        self._channel.send("worn", reason=self._server.unready_because, unfit=True)
 
     def _obey(self, order: Message) -> None:
         if order["kind"] == "retire":
             self._retire(order["grace"])
         elif order["kind"] == "reopen":
             self._server.reopen_logs()
+        elif order["kind"] == "look":
+            report = self._server.report(with_stacks=order["stacks"])
+            self._channel.send("report", number=order["number"], report=report)
 
     def _orphaned(self) -> None:
         if not self._retired.done():
             logger.warning("the supervisor has gone; finishing what has begun")
+            seal(self._listeners)
             self._retire(self._grace)
 
     def _retire(self, grace: float | None) -> None:
         if not self._retired.done():
             self._retired.set_result(grace)
-
-
-async def accept_waiting(listeners: Listeners) -> None:
-    """Let the server accept what waits in the kernel, just before its listeners are closed.
-
-    To those who connect, the kernel has said yes already, and a close would reset them. What comes
-    between the last look and the close is reset still: a matter of microseconds.
-    """
-    poll = select.poll()
-    for sock in listeners.sockets:
-        poll.register(sock, select.POLLIN)
-    give_up = monotonic() + SETTLE
-    while poll.poll(0) and monotonic() < give_up:  # noqa: ASYNC110 - the server accepts meanwhile
-        await asyncio.sleep(0)

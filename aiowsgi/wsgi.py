@@ -113,7 +113,16 @@ _NONE, _LENGTH, _CHUNKED, _ = Framing
 class Response:
     """One response in the making; the object behind ``start_response`` and ``write``."""
 
-    __slots__ = ("_checked", "_head", "_remaining", "_sink", "body_bytes", "fields", "state")
+    __slots__ = (
+        "_checked",
+        "_head",
+        "_remaining",
+        "_sink",
+        "body_bytes",
+        "fields",
+        "keep_alive",
+        "state",
+    )
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -126,6 +135,8 @@ class Response:
         # Body bytes that Content-Length still promises; -1 where another framing tells the end.
         self._remaining = -1
         self.state = _NEW
+        # The head that was made leaves the connection open.
+        self.keep_alive = False
         # Body bytes handed to the sink, for the access log.
         self.body_bytes = 0
 
@@ -138,11 +149,6 @@ class Response:
     def begun(self) -> bool:
         """The head has been sent."""
         return self._head is not None
-
-    @property
-    def keep_alive(self) -> bool:
-        """The head that was sent leaves the connection open."""
-        return self._head is not None and self._head.keep_alive
 
     @property
     def wants_no_body(self) -> bool:
@@ -239,6 +245,7 @@ class Response:
         if isinstance(error, RequestBodyError):
             status, detail = error.status, str(error)
         self._head = error_response(status, detail, self._sink.context())
+        self.keep_alive = self._head.keep_alive
         self.state = _COMPLETE
         self.body_bytes = max(0, self._head.length)
         self._sink.send(self._head.data, last=True)
@@ -256,6 +263,7 @@ class Response:
         head = encode_head(self._checked, body_length, self._sink.context())
         if body_length is not None and head.length > body_length:
             raise ApplicationError(_too_short(head.length - body_length))
+        self.keep_alive = head.keep_alive
         return head
 
     def _send_first(self, head: ResponseHead, block: bytes) -> None:
@@ -326,13 +334,13 @@ def run_application(app: WSGIApplication, environ: Environ, response: Response, 
     try:
         iterable = app(environ, response.start_response)
         if type(iterable) is list and len(iterable) == 1 and type(iterable[0]) is bytes:
+            # The commonest of all. A list has no close().
             response.send_whole(iterable[0])
-        else:
-            _send_iterable(iterable, response)
+            return
+        _send_iterable(iterable, response)
     except BaseException as error:
         _settle(error, response, sink)
-    finally:
-        _close(iterable, response, sink)
+    _close(iterable, response, sink)
 
 
 def _send_iterable(iterable: Iterable[bytes], response: Response) -> None:
@@ -347,7 +355,12 @@ def _send_iterable(iterable: Iterable[bytes], response: Response) -> None:
         part = file_range(iterable.filelike)
         if part is not None and response.send_file(part):
             return
-    for block in iterable:
+    try:
+        blocks = iter(iterable)
+    except TypeError as error:
+        returned = "None" if iterable is None else type(iterable).__name__
+        raise ApplicationError(f"the application returned {returned}, not an iterable") from error
+    for block in blocks:
         response.write(block)
         if response.wants_no_body:
             break

@@ -1,19 +1,22 @@
 """A steady load of requests on kept and on new connections, and what became of each.
 
-It is no measuring tool: it answers one question, whether a request was lost. A request has *failed*
-if its connection was made and no whole response came. A connection that is *refused* has cost its
-client nothing that a load balancer would not notice; whether it is allowed is the test's to say.
+It is used by the tests and by ``bench/restart.py``, and measures no speed: it answers one question,
+whether a request was lost. A request has *failed* if its connection was made and no whole response
+came. A connection that is *refused* has cost its client nothing that a load balancer would not
+notice; whether it is allowed is the test's to say.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from support import PATIENCE
+PATIENCE = 10 * float(os.environ.get("TEST_UNIT", "1"))
+"""Seconds after which a request counts as failed."""
 
 BUSY = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"

@@ -1,4 +1,4 @@
-"""What the tests share: units of time, loops and parsers, a client that sends bytes, a fake port."""
+"""What the tests share: a unit of time, loops, parsers, a client that sends bytes, a fake port."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ class Client:
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(("127.0.0.1", port))
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except OSError:
+            self.socket.close()
+            raise
         self.file = self.socket.makefile("rb")
 
     def __enter__(self):
@@ -123,6 +127,10 @@ class FakePort:
         self.took = Signal()
         self.closed = False
 
+    def wait(self, seconds):
+        """A client that reads slowly, unless a test says otherwise."""
+        return False
+
     def send(self, buffers, *, more=False):
         """Take what there is room for."""
         self.calls.append("send")
@@ -166,6 +174,26 @@ class Signal:
         self._event.clear()
 
 
+class Gate:
+    """Two events: an application has come here, and may go on."""
+
+    def __init__(self):
+        self.reached, self.opened = Event(), Event()
+
+    def pass_through(self):
+        """Called by the application."""
+        self.reached.set()
+        assert self.opened.wait(PATIENCE)
+
+    def wait(self):
+        """Wait until the application is there."""
+        assert self.reached.wait(PATIENCE)
+
+    def open(self):
+        """Let it go on."""
+        self.opened.set()
+
+
 def eventually(condition):
     """Wait for what another thread is about to bring about, and says nothing of."""
     until = monotonic() + PATIENCE
@@ -207,7 +235,8 @@ def read_response(data, method="GET", *, closed=False):
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
     client.send(h11.EndOfMessage())
-    client.receive_data(data)
+    if data:
+        client.receive_data(data)
     status, fields, body, interim = 0, {}, b"", []
     while True:
         event = client.next_event()

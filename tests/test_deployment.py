@@ -21,7 +21,7 @@ import kubernetes_validate
 import pytest
 import requests
 import yaml
-from processes import LISTENING, ROOT, running
+from processes import LISTENING, ROOT, running, serving
 from support import PATIENCE
 from tools import needs_tool, tool
 
@@ -140,6 +140,19 @@ def test_compose():
     assert (ROOT / service["build"]["dockerfile"]).exists()
 
 
+def test_compose_health_check():
+    """The health check's program says that a server is well, and that none is there."""
+    service = yaml.safe_load((EXAMPLES / "container/compose.yaml").read_text())["services"]["web"]
+    words = service["healthcheck"]["test"][1:]
+    port = free_port()
+    check = [word.replace(":9000", f":{port}") for word in words]
+    assert check != words
+    check[0] = sys.executable
+    with serving("--admin", f"127.0.0.1:{port}", "--app-dir", "examples", "hello:app"):
+        subprocess.run(check, check=True, timeout=PATIENCE)
+    assert subprocess.run(check, check=False, capture_output=True, timeout=PATIENCE).returncode
+
+
 # Kubernetes
 
 MANIFESTS = {
@@ -171,6 +184,27 @@ def test_kubernetes_pod():
     assert "lifecycle" not in container
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_kubernetes_probes(tmp_path):
+    """With the pod's variables the probes are answered; they have no token to show."""
+    (container,) = MANIFESTS["Deployment"]["spec"]["template"]["spec"]["containers"]
+    token = tmp_path / "token"
+    token.write_text("secret")
+    admin = free_port()
+    variables = {item["name"]: item["value"] for item in container["env"]} | {
+        "AIOWSGI_ADMIN": f"0.0.0.0:{admin}",
+        "AIOWSGI_ADMIN_TOKEN_FILE": str(token),
+        "AIOWSGI_SHUTDOWN_DELAY": "0",
+        "AIOWSGI_APP_DIR": str(EXAMPLES),
+        # The test chooses the port by --bind.
+        "PORT": "",
+    }
+    with serving(*container["args"], **variables) as (program, _):
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            path = container[probe]["httpGet"]["path"]
+            assert fetch(f"http://127.0.0.1:{admin}{path}").status_code == 200
+        assert program.stop() == 0
 
 
 def test_kubernetes_names():

@@ -46,8 +46,8 @@ class Site:
     def __init__(self, name, serve, options):
         self.name = name
         with warnings.catch_warnings():
-            # WebOb imports cgi, which is deprecated. What happens while serving still counts.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # Pyramid and WebOb import what is deprecated. Warnings while serving still count.
+            warnings.simplefilter("ignore")
             app = load_application(name, factory=False, app_dir=str(EXAMPLES))
         self.module = sys.modules[name]
         self.server = serve(app, **options)

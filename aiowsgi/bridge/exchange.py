@@ -131,6 +131,7 @@ class Exchange:
         "_service",
         "_stream",
         "_streamed",
+        "detached",
         "disconnected",
         "ended",
         "finished_at",
@@ -296,14 +297,18 @@ class Exchange:
     def send(self, *buffers: bytes, last: bool) -> None:
         """See `Sink`."""
         if last:
-            self._outlet.send(self, buffers, last=True, close=self._closes())
+            response = self._response
+            close = response is None or not response.keep_alive
+            self._outlet.send(self, buffers, last=True, close=close)
             self.finished_at = monotonic()
         else:
             self._outlet.send(self, buffers, last=False)
 
     def send_file(self, head: bytes, part: FileRange) -> None:
         """See `Sink`."""
-        self._outlet.send_file(self, head, part, close=self._closes())
+        response = self._response
+        close = response is None or not response.keep_alive
+        self._outlet.send_file(self, head, part, close=close)
         self.finished_at = monotonic()
 
     def abort(self) -> None:
@@ -319,9 +324,6 @@ class Exchange:
     def client(self) -> tuple[str, str]:
         """Address and port, which the application may have changed in its environ."""
         return self._environ["REMOTE_ADDR"], self._environ["REMOTE_PORT"]
-
-    def _closes(self) -> bool:
-        return self._response is None or not self._response.keep_alive
 
     # The loop
 

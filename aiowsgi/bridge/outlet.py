@@ -6,9 +6,10 @@ Guarantees:
    the kernel (or by the transport's buffer) before the exchange counts as finished.
 2. Only the exchange that the outlet was lent to can send; a detached one, or one whose client has
    gone, gets `ClientDisconnected`.
-3. A worker thread waits only while the application has more to give and both the memory and the
-   spool are full. It stops waiting when there is room, or when the connection is closed; the event
-   loop closes connections that make no progress.
+3. A worker thread waits only while the application has more to give, and then only while both the
+   memory and the spool are full; but for `PATIENCE` seconds in all for each response, which a
+   client must earn by reading something every `PROGRESS` seconds. It stops waiting when there is
+   room, or when the connection is closed; the loop closes connections that make no progress.
 
 Properties relied upon: every attribute is read and written under ``lock``, but for those that say
 otherwise; a send never waits, so that the lock is held for one system call at most; one exchange
@@ -50,6 +51,14 @@ logger = logging.getLogger("aiowsgi.server")
 DRAIN: Final = 1024 * 1024
 """Bytes after which a drain lets the other connections have the loop. A guess."""
 
+PATIENCE: Final = 0.1
+"""Seconds for which, in all, a response may wait for a client that reads fast. A guess: tens of
+megabytes on a local network, and next to nothing of a thread's time where the client is slow."""
+
+PROGRESS: Final = 0.02
+"""Seconds within which such a client reads something. A guess: several times what it takes to wake
+a process on a busy machine."""
+
 PIECE: Final = 64 * 1024
 """Bytes given to the backlog at once where there is no spool to take more."""
 
@@ -83,6 +92,7 @@ class Outlet:
         "_lock",
         "_notify",
         "_owner",
+        "_patience",
         "_port",
         "_room",
         "_wake",
@@ -108,6 +118,8 @@ class Outlet:
         self._complete = False
         # The kernel refused to send, or the response is torn: the loop must abort the connection.
         self._broken = False
+        # Seconds that the owner may still wait for a client that reads fast.
+        self._patience = 0.0
         # The connection is gone.
         self._closed = False
         # What the kernel would not take yet; None as long as there never was any.
@@ -129,6 +141,7 @@ class Outlet:
         self._owner = owner
         self._claimed = False
         self._notify = notify
+        self._patience = PATIENCE
 
     def in_use(self) -> bool:
         """Whether a response is still being sent; if so, its end will wake the loop."""
@@ -206,12 +219,31 @@ class Outlet:
                     wake = self._finish()
                 elif not rest:
                     self._complete = True
+        if rest and not last:
+            rest = self._send_patiently(owner, rest)
         if rest:
             for data in rest:
                 self._keep(owner, data)
             self._seal(owner, last=last)
         elif wake:
             self._wake()
+
+    def _send_patiently(self, owner: object, rest: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
+        """Give a client that reads fast the time to do so, and return what it has not read.
+
+        The detour by way of the backlog, and of the disk before long, costs more than the wait.
+        Waiting on a descriptor that is closed meanwhile does no harm: nothing is sent unchecked.
+        """
+        while rest and self._patience > 0 and self._port.any_thread:
+            began = monotonic()
+            if not self._port.wait(PROGRESS):
+                self._patience = 0.0
+                break
+            self._patience -= monotonic() - began
+            with self._lock:
+                self._check(owner)
+                rest = self._send_now(rest)
+        return rest
 
     def send_file(self, owner: object, head: bytes, part: FileRange, *, close: bool) -> None:
         """Send ``head`` and a part of a file, which ends the owner's response; never waits.

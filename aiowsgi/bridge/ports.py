@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -49,6 +50,9 @@ class Port(Protocol):
 
     def send_file(self, part: FileRange) -> int:
         """Take bytes from the front of ``part``; return how many, 0 where the file ended early."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something can be sent, or broken is found; False if it cannot by then."""
 
     def close(self) -> None:
         """Give back what the port owns."""
@@ -89,6 +93,12 @@ class SocketPort:
         size = min(part.size, FILE_PIECE)
         return os.sendfile(self._socket.fileno(), part.descriptor, part.offset, size)
 
+    def wait(self, seconds: float) -> bool:
+        """See `Port`."""
+        poll = select.poll()
+        poll.register(max(self._socket.fileno(), 0), select.POLLOUT)
+        return bool(poll.poll(seconds * 1000))
+
     def close(self) -> None:
         """Close the duplicate; the connection itself is the transport's to close."""
         self._socket.close()
@@ -124,6 +134,10 @@ class TransportPort:
             raise BlockingIOError
         if self._transport.is_closing():
             raise ConnectionResetError
+
+    def wait(self, seconds: float) -> bool:  # noqa: ARG002
+        """See `Port`. The event loop must not wait, and no other thread may come here."""
+        return False
 
     def close(self) -> None:
         """Own nothing, close nothing."""

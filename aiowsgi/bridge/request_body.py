@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HIGH_WATER", "StreamedBody", "open_stream"]
 
-HIGH_WATER: Final = 256 * 1024
-"""Bytes waiting for the application above which the socket is no longer read. A guess: what a
-fast link delivers within the time in which a thread is woken."""
+HIGH_WATER: Final = 1024 * 1024
+"""Bytes waiting for the application above which the socket is no longer read: four times what
+uvloop reads at once, so that a fast upload does not stop and go with every block."""
 
-LOW_WATER: Final = HIGH_WATER // 2
+LOW_WATER: Final = HIGH_WATER // 4
 """Bytes waiting below which the socket is read again."""
 
 BUFFER_SIZE: Final = 64 * 1024
@@ -117,17 +117,20 @@ class StreamedBody(io.RawIOBase):
             self._wait()
             if not self._blocks:
                 return 0
-            block = self._blocks[0]
-            count = min(len(block), len(view))
-            view[:count] = block[:count]
-            if count == len(block):
-                self._blocks.popleft()
-            else:
-                self._blocks[0] = memoryview(block)[count:]
-            resume = self._take(count)
+            filled = 0
+            while self._blocks and filled < len(view):
+                block = memoryview(self._blocks[0])
+                count = min(len(block), len(view) - filled)
+                view[filled : filled + count] = block[:count]
+                filled += count
+                if count == len(block):
+                    self._blocks.popleft()
+                else:
+                    self._blocks[0] = block[count:]
+            resume = self._take(filled)
         if resume:
             self._resume()
-        return count
+        return filled
 
     def readall(self) -> bytes:
         """Read to the end."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import sys
 
+from aiowsgi.wsgi import run_application
+
 __all__ = ["RequestTimedOut", "interrupt", "stack_of"]
 
 
@@ -26,11 +28,20 @@ class RequestTimedOut(BaseException):
 
 
 def stack_of(ident: int) -> str:
-    """The Python stack of a thread, outermost call first; empty where there is no such thread."""
+    """The Python stack of a thread, outermost call first; empty where there is no such thread.
+
+    What the server itself has on the stack above the application is left out.
+    """
     import traceback  # not at start: it is wanted when something has gone wrong
 
     frame = sys._current_frames().get(ident)  # noqa: SLF001 (documented)
-    return "" if frame is None else "".join(traceback.format_stack(frame))
+    if frame is None:
+        return ""
+    stack = traceback.extract_stack(frame)
+    names = [call.name for call in stack]
+    # Below this function it is the application's code.
+    own = names.index(run_application.__name__) + 1 if run_application.__name__ in names else 0
+    return "".join(traceback.format_list(stack[own:] or stack))
 
 
 def interrupt(ident: int) -> bool:

@@ -45,8 +45,10 @@ class Tally:
         # The fields of one `Sample` after the other.
         self._samples: list[Any] = []
         self._lock = Lock()
-        # Both only with the lock.
+        # Only with the lock.
         self._counts = Counts()
+        # Exchanges whose clients have gone while a thread was busy with them. The loop's alone.
+        self._orphans: set[Exchange] = set()
 
     def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:  # noqa: ARG002
         """An application's response is done, for better or worse. Called by the worker."""
@@ -83,11 +85,14 @@ class Tally:
 
     def left(self, exchange: Exchange) -> None:
         """A client went before its response was complete. Called by the loop."""
+        if exchange.thread_id:
+            self._orphans = {*self.orphans(), exchange}
         with self._lock:
             self._counts.disconnected()
-            if not exchange.started_at:
-                # No thread will begin with it.
-                self._counts.dropped()
+
+    def orphans(self) -> set[Exchange]:
+        """What threads are busy with though nobody waits for it; there are as many as threads."""
+        return {exchange for exchange in self._orphans if not exchange.ended}
 
     def snapshot(self) -> Tree:
         """All counts so far; see `Counts.snapshot`."""

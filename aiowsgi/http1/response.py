@@ -252,7 +252,7 @@ def _scan(fields: Fields, lines: list[str], code: int) -> CheckedHead:
                 continue
         elif lower == "date":
             has_date = True
-        elif lower == "server":
+        else:
             has_server = True
         lines.append(f"{name}: {value}\r\n")
     facts = ("".join(lines), code, length, has_date, has_server)

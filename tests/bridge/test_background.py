@@ -45,7 +45,7 @@ def test_a_failure_afterwards_is_raised_on_exit():
         await stop.wait()
         raise ValueError("end")
 
-    with (  # noqa: PT012 - the block is what is looked at
+    with (
         pytest.raises(ValueError, match="end"),
         in_background(main, asyncio.new_event_loop),
     ):

@@ -39,9 +39,9 @@ def test_the_ring_gives_back_what_was_written_in_order(limit, steps):
             seen = spool.peek()
             assert held.startswith(seen)
             assert bool(seen) == bool(held)
-            drop = min(drop, len(seen))
-            spool.drop(drop)
-            held = held[drop:]
+            dropped = min(drop, len(seen))
+            spool.drop(dropped)
+            held = held[dropped:]
     finally:
         spool.close()
 

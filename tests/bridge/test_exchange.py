@@ -129,7 +129,7 @@ def test_a_spooled_body_is_closed_with_its_exchange(outcome):
 
     with no_descriptor_leaks():
         scene = Scene(app, request("POST", length=4))
-        file = tempfile.TemporaryFile()
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the exchange closes it
         file.write(b"body")
         file.seek(0)
         scene.exchange.carry(file, 4)

@@ -109,11 +109,13 @@ def test_only_the_present_owner_can_send(method, why, file):
             outlet.close()
         case "torn":
             outlet.abort(OWNER)
+    part = FileRange(file.fileno(), 0, 5)
+    calls = {
+        "send": lambda: outlet.send(owner, (b"x",), last=True),
+        "send_file": lambda: outlet.send_file(owner, b"x", part, close=False),
+    }
     with pytest.raises(ClientDisconnected):
-        if method == "send":
-            outlet.send(owner, (b"x",), last=True)
-        else:
-            outlet.send_file(owner, b"x", FileRange(file.fileno(), 0, 5), close=False)
+        calls[method]()
     assert port.taken == b""
 
 
@@ -182,7 +184,7 @@ def test_a_port_of_the_loops_is_left_to_the_loop():
 @pytest.mark.parametrize("buffers", [(b"", b"body"), (b"head", b""), (b"",), (b"", b"")])
 @pytest.mark.parametrize("room", [0, 1, 4])
 def test_an_empty_buffer_is_nothing_to_wait_for(buffers, room):
-    """However much the port takes, an empty buffer is not kept: a drain could never get rid of it."""
+    """However much the port takes, it is not kept: a drain could never get rid of it."""
     port = FakePort(room=room)
     outlet = lent(port)
     outlet.send(OWNER, buffers, last=True)
@@ -231,7 +233,6 @@ def whole(response, file):
     )
 
 
-
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES)
 @pytest.mark.parametrize("step", [1, 3, 1000])
 def test_a_port_that_is_full_at_any_place_loses_nothing(response, step, file):
@@ -253,12 +254,13 @@ def test_a_port_that_is_full_at_any_place_loses_nothing(response, step, file):
 
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES)
 @pytest.mark.parametrize("code", ERRORS, ids=errno.errorcode.get)
-def test_a_port_that_breaks_at_any_place_is_given_up(response, code, file):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_port_that_breaks_at_any_place_is_given_up(response, code, at_once, file):
     """The worker gets ClientDisconnected, or the loop is told to abort; nothing leaks."""
     expected = whole(response, file)
     with no_descriptor_leaks():
         for k in range(len(expected)):
-            port, wake = FakePort(room=k), Signal()
+            port, wake = FakePort(k, OSError(code, "gone") if at_once else None), Signal()
             outlet = lent(port, wake)
             outlet.in_use()
             broken_at_once = False
@@ -329,11 +331,14 @@ def test_a_file_that_became_shorter_is_torn(room, tmp_path):
         outlet.close()
 
 
-def test_a_file_of_no_bytes_is_finished_with_its_head(file):
+@pytest.mark.parametrize("room", [0, 2, 4])
+def test_a_file_of_no_bytes_is_finished_with_its_head(file, room):
     """An answer to HEAD, or an empty range."""
-    port = FakePort()
+    port = FakePort(room=room)
     outlet = lent(port)
     outlet.send_file(OWNER, b"head", FileRange(file.fileno(), 0, 0), close=True)
+    if room < 4:
+        assert drained(outlet, port) is Drained.FINISHED
     assert port.taken == b"head"
     assert not outlet.in_use()
     assert outlet.closing
@@ -491,3 +496,53 @@ def test_progress_is_noted_from_the_moment_something_waits(monkeypatch):
     now, port.room = 111.0, 9
     assert outlet.drain() is Drained.FINISHED
     assert outlet.finished_at == 111
+
+
+# Patience
+
+
+class QuickPort(FakePort):
+    """A client that has always read what was sent, a moment later."""
+
+    def __init__(self, room):
+        super().__init__(room)
+        self.waits = 0
+        self.refill = room
+
+    def wait(self, seconds):
+        """Make room again."""
+        self.waits += 1
+        self.room = self.refill
+        return True
+
+
+def test_a_quick_client_is_waited_for_while_the_response_goes_on():
+    """What a client that reads fast cannot take at once does not make the detour by the backlog."""
+    port, wake = QuickPort(10), Signal()
+    outlet = lent(port, wake)
+    outlet.send(OWNER, (b"x" * 25, b"y" * 5), last=False)
+    assert port.taken == b"x" * 25 + b"y" * 5
+    assert port.waits == 2
+    assert not outlet.pending
+    assert wake.count == 0
+
+
+def test_nobody_is_waited_for_at_the_end_of_a_response():
+    """A response that is finished holds no thread, however fast its client reads."""
+    port, wake = QuickPort(10), Signal()
+    outlet = lent(port, wake)
+    outlet.send(OWNER, (b"x" * 25,), last=True)
+    assert port.waits == 0
+    assert outlet.pending
+
+
+def test_a_slow_client_is_waited_for_once():
+    """Who has read nothing in time is not waited for again in the same response."""
+    port, wake = FakePort(0), Signal()
+    waits = []
+    port.wait = waits.append
+    outlet = lent(port, wake)
+    outlet.send(OWNER, (b"abc",), last=False)
+    outlet.send(OWNER, (b"def",), last=False)
+    assert len(waits) == 1
+    assert outlet.pending

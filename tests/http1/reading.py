@@ -41,9 +41,16 @@ class Reading(NamedTuple):
 
 
 def read(
-    parser: str | HeadParser, pieces: Iterable[bytes], limits: Limits | None = None
+    parser: str | HeadParser,
+    pieces: Iterable[bytes],
+    limits: Limits | None = None,
+    *,
+    forgetful: bool = False,
 ) -> Reading:
-    """Feed the pieces one by one, taking after each whatever has become complete."""
+    """Feed the pieces one by one, taking after each whatever has become complete.
+
+    ``forgetful`` has every request read as if it were the connection's first.
+    """
     parse_head = head_parser(parser) if isinstance(parser, str) else parser
     reader = RequestReader(parse_head, limits or Limits())
     requests: list[tuple[Request, bytes]] = []
@@ -54,6 +61,8 @@ def read(
             reader.feed(piece)
             while True:
                 if current is None:
+                    if forgetful:
+                        reader.forget()
                     current, body = reader.next_request(), b""
                     if current is None:
                         break

@@ -256,17 +256,17 @@ def test_what_went_before_changes_nothing(parser: str, heads: list[bytes]) -> No
     parse_head = head_parser(parser)
     limits = Limits(request_line=80, header_size=200)
     kept = RequestReader(parse_head, limits)
-    for head in heads:
-        alone = outcome(RequestReader(parse_head, limits), head)
-        assert outcome(kept, head) == alone
+    for one in heads:
+        alone = outcome(RequestReader(parse_head, limits), one)
+        assert outcome(kept, one) == alone
         if isinstance(alone, int) or not alone.keep_alive:
             break
 
 
-def outcome(reader: RequestReader, head: bytes) -> Request | int:
+def outcome(reader: RequestReader, data: bytes) -> Request | int:
     """The request that a head is read as, or the status that refuses it."""
     try:
-        reader.feed(head)
+        reader.feed(data)
         request = reader.next_request()
         assert request is not None
         assert reader.next_body() is END_OF_BODY

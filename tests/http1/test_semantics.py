@@ -37,6 +37,14 @@ def test_plain_request(parser: str) -> None:
     )
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("parser", PARSERS)
+def test_version(version: str, parser: str) -> None:
+    """The version is as SERVER_PROTOCOL has it."""
+    found = request(parser, head(version=f"HTTP/{version}".encode()))
+    assert found.version == f"HTTP/{version}"
+
+
 @pytest.mark.parametrize("parser", PARSERS)
 def test_absolute_form_replaces_host(parser: str) -> None:
     """The authority of the target is the host, also in the fields, where it stands once."""

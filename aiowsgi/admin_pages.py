@@ -1,0 +1,151 @@
+"""What the admin endpoint shows beyond health, as handlers by path.
+
+===================  =============================================================================
+``/``                the live view, a page for people
+``/events``          what the page is fed with: an overview a second, as server-sent events
+``/status.json``     an overview, see ``overview.py``
+``/metrics``         for Prometheus, see ``exposition.py``
+``/requests``        the requests in flight, the oldest first, JSON
+``/stacks``          the Python stack of each busy thread, text; ``/stacks.json`` the same for
+                     programs
+===================  =============================================================================
+
+Each is made of one overview, for which a `Look` is asked. Nobody is asked while nobody looks, and
+all who watch the events share one overview a second.
+
+The page is one file without a link to anywhere else. Its Content-Security-Policy names the script
+and the style by their hashes, and allows nothing but to fetch from where the page came from: what
+a client has put into a path can be shown on it, and not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aiowsgi.admin import Answer, Feed
+from aiowsgi.exposition import OPENMETRICS, TEXT, exposition
+
+if TYPE_CHECKING:
+    from aiowsgi.admin import Handler
+    from aiowsgi.http1.events import Request
+    from aiowsgi.metrics import Tree
+
+__all__ = ["Look", "page", "pages"]
+
+PERIOD: Final = 1.0
+"""Seconds between two overviews of the live view."""
+
+JSON: Final = "application/json"
+
+
+class Look(Protocol):
+    """Where overviews come from."""
+
+    async def __call__(self, *, with_stacks: bool = False) -> Tree:
+        """An overview of now. Is back within a second or so, whatever a worker does."""
+
+
+def pages(look: Look) -> dict[str, Handler]:
+    """The handlers of the table above."""
+    live = _Live(look)
+    return {
+        "/": lambda _: page("live.html"),
+        "/events": lambda _: Feed(live.events()),
+        "/status.json": _shown(look, lambda tree, _: _json(tree)),
+        "/metrics": _shown(look, _metrics),
+        "/requests": _shown(look, lambda tree, _: _json(tree["requests"])),
+        "/stacks": _shown(look, lambda tree, _: _stacks(tree), with_stacks=True),
+        "/stacks.json": _shown(look, lambda tree, _: _json(tree["stacks"]), with_stacks=True),
+    }
+
+
+def _shown(
+    look: Look, show: Callable[[Tree, Request], Answer], *, with_stacks: bool = False
+) -> Callable[[Request], Coroutine[Any, Any, Answer]]:
+    async def handler(request: Request) -> Answer:
+        return show(await look(with_stacks=with_stacks), request)
+
+    return handler
+
+
+def _json(value: object) -> Answer:
+    return Answer(json.dumps(value), content_type=JSON)
+
+
+def _metrics(tree: Tree, request: Request) -> Answer:
+    accepted = b",".join(value for name, value in request.fields if name.lower() == b"accept")
+    openmetrics = b"application/openmetrics-text" in accepted
+    text = exposition(tree, openmetrics=openmetrics)
+    return Answer(text, content_type=OPENMETRICS if openmetrics else TEXT)
+
+
+def _stacks(tree: Tree) -> Answer:
+    blocks = [
+        f"{stack['what']}\n{stack['thread']} of worker {stack['worker']},"
+        f" {stack['age']:.3f} s, request {stack['request']}\n{stack['text']}"
+        for stack in tree["stacks"]
+    ]
+    return Answer("\n".join(blocks) or "No thread is busy.\n")
+
+
+class _Live:
+    """Overviews by the second, for all who listen, and none where nobody does."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        # The event that was made last, or is being made, and when that began.
+        self._event: asyncio.Task[str] | None = None
+        self._begun = 0.0
+
+    async def events(self) -> AsyncGenerator[str, None]:
+        """One event after the other, until nobody listens."""
+        while True:
+            # One listener that goes must not cancel what others wait for.
+            yield await asyncio.shield(self._fresh_event())
+            await asyncio.sleep(PERIOD)
+
+    def _fresh_event(self) -> asyncio.Task[str]:
+        loop = asyncio.get_running_loop()
+        if self._event is None or loop.time() - self._begun > PERIOD / 2:
+            self._begun = loop.time()
+            self._event = loop.create_task(self._make_event())
+        return self._event
+
+    async def _make_event(self) -> str:
+        # JSON as it is written here holds no line end, which would end the field.
+        return f"data: {json.dumps(await self._look())}\n\n"
+
+
+# Pages
+
+
+@cache
+def page(name: str, status: str = "200 OK") -> Answer:
+    """A page of ours, of the folder ``pages``."""
+    text = files("aiowsgi").joinpath("pages", name).read_text("utf-8")
+    policy = (
+        f"default-src 'none'; script-src {_hashes('script', text)};"
+        f" style-src {_hashes('style', text)}; connect-src 'self'; img-src data:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    fields = (
+        ("Content-Security-Policy", policy),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
+    )
+    return Answer(text, status, "text/html; charset=utf-8", fields)
+
+
+def _hashes(element: str, text: str) -> str:
+    """The sources of a policy that allow the inline elements of that name (CSP 3, 2.3.1)."""
+    bodies = re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL)
+    digests = (hashlib.sha256(body.encode()).digest() for body in bodies)
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)

@@ -1,0 +1,57 @@
+"""The admin endpoint as a whole: health for probes, pages for who may see them, and a warning.
+
+It is put together here for who has something to show, a supervisor or a server by itself; with
+what is shown and to whom, ``admin_pages.py`` and ``admin_guard.py`` are concerned.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from aiowsgi.address import UnixAddress
+from aiowsgi.admin import Admin, health
+from aiowsgi.admin_guard import guarded
+from aiowsgi.admin_pages import pages
+from aiowsgi.grammar import is_public
+
+if TYPE_CHECKING:
+    from aiowsgi.admin_guard import Token
+    from aiowsgi.http1.events import HeadParser
+    from aiowsgi.metrics import Tree
+    from aiowsgi.sockets import Listeners
+
+__all__ = ["Shown", "serve_admin"]
+
+logger = logging.getLogger("aiowsgi.admin")
+
+
+class Shown(Protocol):
+    """What the endpoint tells of."""
+
+    def unready(self) -> str:
+        """Why no requests should come; empty if they may."""
+
+    async def look(self, *, with_stacks: bool = False) -> Tree:
+        """An overview of now; see ``overview.py``."""
+
+
+async def serve_admin(
+    shown: Shown, parse_head: HeadParser, listeners: Listeners, token: Token | None
+) -> Admin:
+    """Answer on ``listeners``, on the running loop; the caller closes what is returned."""
+    handlers = pages(shown.look)
+    # Who may connect to a unix socket, its permissions say.
+    if token is not None or not all(isinstance(one.address, UnixAddress) for one in listeners):
+        handlers = guarded(handlers, token)
+    admin = Admin(parse_head, {**health(shown.unready), **handlers})
+    await admin.start(listeners)
+    for url in listeners.urls("http"):
+        logger.info("the admin endpoint is at %s", url)
+    if public := [str(one.address) for one in listeners if is_public(str(one.address))]:
+        logger.warning(
+            "THE ADMIN ENDPOINT CAN BE REACHED FROM OTHER MACHINES, at %s: its token alone protects"
+            " paths, client addresses and stacks, and nothing is encrypted",
+            ", ".join(public),
+        )
+    return admin

@@ -1,0 +1,114 @@
+"""Asking all workers what they do, with a deadline, and keeping what they have counted.
+
+Each look sends ``look`` to the workers that have begun to serve, and waits for their ``report``,
+`DEADLINE` seconds at most. Who has not answered by then is shown as unresponsive: its event loop is
+stuck, or the machine is. Looks that overlap are told apart by a number.
+
+Counts of all workers are added up, and a sum must not shrink when a worker goes: who reads it
+would take that for a restart of the whole. So a worker's counts are kept when it has ended. The
+last of them it sends by itself; if it crashes, those of the last look are kept, and what it counted
+after that was never shown.
+
+It runs on the supervisor's event loop. Processes and channels are ``crew.py``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final
+
+from aiowsgi.metrics import merge
+from aiowsgi.overview import Facts, Seat, overview
+from aiowsgi.staffing import State
+
+if TYPE_CHECKING:
+    from aiowsgi.channel import Message
+    from aiowsgi.crew import Worker
+    from aiowsgi.metrics import Tree
+
+__all__ = ["Census"]
+
+DEADLINE: Final = 0.8
+"""Seconds. Less than the second after which a live view looks again, far more than a report
+takes."""
+
+
+class _Look:
+    """Reports that are waited for."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._missing = set(pids)
+        self.reports: dict[int, Tree] = {}
+        # Set when no more reports will come.
+        self.complete = asyncio.Event()
+        self.settle(0)
+
+    def settle(self, pid: int) -> None:
+        """There will be no report of ``pid`` any more, or there is one."""
+        self._missing.discard(pid)
+        if not self._missing:
+            self.complete.set()
+
+
+class Census:
+    """See the module's docstring."""
+
+    def __init__(self, workers: Callable[[], Iterable[Worker]], unready: Callable[[], str]) -> None:
+        """``workers`` gives those that there are; ``unready`` says why no requests should come."""
+        self._workers = workers
+        self._unready = unready
+        self._born = monotonic()
+        # Of the last look; 0 is that of a worker's last report (``channel.py``).
+        self._number = 0
+        self._looks: dict[int, _Look] = {}
+        # The counts that each worker has last told, and the sum of those of workers that ended.
+        self._counts: dict[int, Tree] = {}
+        self._gone: Tree = {}
+        self._restarts = 0
+
+    async def look(self, *, with_stacks: bool = False) -> Tree:
+        """An overview of all workers; see ``overview.py``."""
+        # Those too that are told to go: what keeps them is what one wants to see.
+        asked = [worker for worker in self._workers() if worker.served]
+        self._number = number = self._number + 1
+        look = self._looks[number] = _Look(worker.pid for worker in asked)
+        try:
+            for worker in asked:
+                worker.channel.send("look", number=number, stacks=with_stacks)
+            async with asyncio.timeout(DEADLINE):
+                await look.complete.wait()
+        except TimeoutError:
+            pass
+        finally:
+            del self._looks[number]
+        return self._overview(look.reports)
+
+    def _overview(self, reports: dict[int, Tree]) -> Tree:
+        seats = [
+            Seat(worker.pid, worker.generation, worker.state.value, reports.get(worker.pid))
+            for worker in self._workers()
+        ]
+        # Counts stand for a worker as long as it does, whether it has answered this time or not.
+        silent = (counts for pid, counts in self._counts.items() if pid not in reports)
+        gone = merge([self._gone, *silent])
+        facts = Facts(time(), monotonic() - self._born, self._unready(), self._restarts, gone)
+        return overview(facts, seats)
+
+    def heard(self, worker: Worker, message: Message) -> None:
+        """A worker has sent a report."""
+        report: Tree = message["report"]
+        self._counts[worker.pid] = report["counts"]
+        look = self._looks.get(message["number"])
+        if look is not None:
+            look.reports[worker.pid] = report
+            look.settle(worker.pid)
+
+    def ended(self, worker: Worker) -> None:
+        """A worker has gone, after what it sent last was heard."""
+        for look in self._looks.values():
+            look.settle(worker.pid)
+        self._gone = merge([self._gone, self._counts.pop(worker.pid, {})])
+        # One that was told to go, for a reload or at the end, was not restarted.
+        self._restarts += worker.worn or worker.state is not State.RETIRING

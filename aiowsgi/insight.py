@@ -1,0 +1,136 @@
+"""What one process is doing right now, read from its hub: the *report* of a worker.
+
+It is made on the event loop, when somebody asks, and costs nothing before. Nothing is stopped for
+it: threads go on while their times are read, so that a request may be shown a moment longer than it
+lasted. The tree is JSON, to be sent to the supervisor; ``overview.py`` says what becomes of it.
+
+A request in flight is in one of these phases:
+
+===============  =================================================================================
+``reading``      its body is being collected
+``queued``       it waits for a thread
+``application``  a thread is busy with it, be it that its client has gone
+``writing``      its response is complete, and waits for the client to read
+``detached``     its client was answered 504, and its thread hangs still
+===============  =================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aiowsgi.bridge.threads import stacks, thread_names
+from aiowsgi.connection import State
+from aiowsgi.overview import MOST
+from aiowsgi.pool import WorkerPool
+from aiowsgi.recycling import resident_bytes
+
+if TYPE_CHECKING:
+    from aiowsgi.bridge.exchange import Exchange
+    from aiowsgi.bridge.tally import Tally
+    from aiowsgi.http1.events import Request
+    from aiowsgi.hub import Hub
+    from aiowsgi.metrics import Tree
+
+__all__ = ["report"]
+
+LONGEST: Final = 200
+"""Characters shown of a target, which a client can make as long as the request line may be."""
+
+
+class _Flight(NamedTuple):
+    """A request in flight."""
+
+    request: Request
+    client: str
+    received_at: float
+    phase: str
+    exchange: Exchange | None = None
+    """None while it is read."""
+
+    @property
+    def thread(self) -> int:
+        """Identity of the thread that is busy with it; 0 for none."""
+        exchange = self.exchange
+        return 0 if exchange is None or exchange.ended else exchange.thread_id
+
+
+def report(hub: Hub, tally: Tally, born: float, *, with_stacks: bool = False) -> Tree:
+    """What the process does; ``born`` is when it began to serve, monotonic seconds."""
+    now = monotonic()
+    flights = sorted(_flights(hub, tally), key=lambda flight: flight.received_at)
+    shown, names = flights[:MOST], thread_names()
+    busy = sum(1 for flight in flights if flight.thread and flight.phase != "detached")
+    detached = sum(1 for flight in flights if flight.phase == "detached")
+    pool = hub.executor
+    size = pool.size if isinstance(pool, WorkerPool) else busy
+    tree = {
+        "pid": os.getpid(),
+        "uptime": now - born,
+        "rss": resident_bytes(),
+        "counts": {**tally.snapshot(), "dropped": hub.dropped},
+        "threads": {"busy": busy, "idle": max(0, size - busy), "detached": detached},
+        "connections": Counter(connection.state.name.lower() for connection in hub.connections),
+        "phases": Counter(flight.phase for flight in flights),
+        "queued": sum(1 for flight in flights if flight.phase == "queued"),
+        "in_flight": len(flights),
+        "requests": [_row(flight, names, now) for flight in shown],
+    }
+    if with_stacks:
+        tree["stacks"] = list(_stacks(shown, names))
+    return tree
+
+
+def _flights(hub: Hub, tally: Tally) -> Iterator[_Flight]:
+    for connection in hub.connections:
+        if connection.state is State.BODY:
+            yield _Flight(*connection.incoming, "reading")
+    awaited = {exchange for one in hub.connections if (exchange := one.exchange) is not None}
+    detached = set(hub.detached)
+    for exchange in awaited | tally.orphans() | detached:
+        yield _of(exchange, "detached" if exchange in detached else _phase(exchange))
+
+
+def _of(exchange: Exchange, phase: str) -> _Flight:
+    address, port = exchange.client
+    client = f"{address}:{port}" if port else address
+    return _Flight(exchange.request, client, exchange.received_at, phase, exchange)
+
+
+def _phase(exchange: Exchange) -> str:
+    if not exchange.started_at:
+        return "queued"
+    return "writing" if exchange.finished_at else "application"
+
+
+def _row(flight: _Flight, names: dict[int, str], now: float) -> Tree:
+    target = flight.request.target
+    return {
+        "id": "" if flight.exchange is None else flight.exchange.request_id,
+        "worker": os.getpid(),
+        "thread": names.get(flight.thread, ""),
+        "client": flight.client,
+        "method": flight.request.method,
+        "path": target if len(target) <= LONGEST else f"{target[: LONGEST - 1]}…",
+        "age": now - flight.received_at,
+        "phase": flight.phase,
+    }
+
+
+def _stacks(flights: list[_Flight], names: dict[int, str]) -> Iterator[Tree]:
+    busy = {flight.thread: flight for flight in flights if flight.thread}
+    for ident, text in stacks(busy).items():
+        exchange = busy[ident].exchange
+        assert exchange is not None
+        yield {
+            "request": exchange.request_id,
+            "worker": os.getpid(),
+            "thread": names.get(ident, ""),
+            "what": exchange.describe()[:LONGEST],
+            "age": monotonic() - exchange.received_at,
+            "text": text,
+        }

@@ -1,0 +1,108 @@
+"""What the admin endpoint shows of all workers, made of what each of them says: one JSON tree.
+
+A worker's *report* is what ``insight.report`` makes. `overview` adds up what can be added, and
+keeps beside each worker what cannot. It asks nobody and waits for nobody; who did not answer in
+time is in it without a report. In the end there are::
+
+    time, uptime           seconds since the epoch, seconds since the start
+    unready                why no requests should come; empty if they may
+    restarts               workers that were replaced otherwise than by a reload
+    counts                 see ``Counts.snapshot``; and ``dropped``, queued requests that were not
+                           begun with, since their clients had gone
+    bounds                 those of the buckets of the counted times
+    threads                busy, idle and, hanging beyond the request timeout, detached
+    connections, phases    numbers by state, and of the requests in flight by phase
+    queued, in_flight, rss numbers; rss in bytes
+    workers                pid, generation, state, responsive, and of the above its own
+    worker_states          numbers
+    requests               those in flight, the oldest first, `MOST` at most
+    stacks                 where asked for: request, worker, thread, text
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aiowsgi.metrics import BOUNDS, Counts, merge
+
+if TYPE_CHECKING:
+    from aiowsgi.metrics import Tree
+
+__all__ = ["MOST", "Facts", "Seat", "overview"]
+
+MOST: Final = 200
+"""Requests shown, of one worker and in all: what somebody may look through. A guess."""
+
+UNRESPONSIVE: Final = "unresponsive"
+
+
+class Seat(NamedTuple):
+    """A worker as its supervisor knows it, and what it says of itself."""
+
+    pid: int
+    generation: int
+    state: str
+    report: Tree | None
+    """None where it did not answer in time."""
+
+
+class Facts(NamedTuple):
+    """What is known of the whole."""
+
+    time: float
+    uptime: float
+    unready: str = ""
+    restarts: int = 0
+    gone: Tree | None = None
+    """Counts of workers that have ended, without which the sums would shrink."""
+
+
+def overview(facts: Facts, seats: Sequence[Seat]) -> Tree:
+    """See the module's docstring."""
+    reports = [seat.report for seat in seats if seat.report is not None]
+    sums = merge([_NOTHING, *({key: report[key] for key in _NOTHING} for report in reports)])
+    if facts.gone is not None:
+        sums["counts"] = merge([sums["counts"], facts.gone])
+    requests = [request for report in reports for request in report["requests"]]
+    return {
+        "time": facts.time,
+        "uptime": facts.uptime,
+        "unready": facts.unready,
+        "restarts": facts.restarts,
+        "bounds": BOUNDS,
+        **sums,
+        "workers": [_worker(seat) for seat in seats],
+        "worker_states": dict(Counter(map(_state, seats))),
+        "requests": sorted(requests, key=lambda request: -request["age"])[:MOST],
+        "stacks": [stack for report in reports for stack in report.get("stacks", ())],
+    }
+
+
+_NOTHING: Final[Tree] = {
+    "counts": {**Counts().snapshot(), "dropped": 0},
+    "threads": {"busy": 0, "idle": 0, "detached": 0},
+    "connections": dict.fromkeys(("idle", "head", "body", "serving", "lingering"), 0),
+    "phases": dict.fromkeys(("reading", "queued", "application", "writing", "detached"), 0),
+    "queued": 0,
+    "in_flight": 0,
+    "rss": 0,
+}
+"""What is added up."""
+
+
+def _state(seat: Seat) -> str:
+    # One that is starting, or has only begun to go, has nothing to say and is not expected to.
+    return UNRESPONSIVE if seat.report is None and seat.state == "ready" else seat.state
+
+
+def _worker(seat: Seat) -> Tree:
+    own = seat.report or {}
+    shown = ("threads", "queued", "in_flight", "rss", "uptime")
+    return {
+        "pid": seat.pid,
+        "generation": seat.generation,
+        "state": _state(seat),
+        **{key: own.get(key) for key in shown},
+    }

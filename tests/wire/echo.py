@@ -1,0 +1,51 @@
+"""An application that tells with every answer which request it has seen."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from wire.client import Answer
+    from wire.row import Seen
+
+__all__ = ["Heard", "app", "heard", "of"]
+
+FIELD = "X-Seen"
+"""The field that holds it; in a field, so that HEAD is answered alike."""
+
+
+class Heard(NamedTuple):
+    """A request as `app` has seen it."""
+
+    method: str
+    target: str
+    host: str
+    digest: str
+    """Of the content."""
+
+
+def of(seen: Seen) -> Heard:
+    """What must be heard of a request of the table."""
+    method, target, host, body = seen
+    return Heard(method, target, host, sha256(body).hexdigest())
+
+
+def heard(answer: Answer) -> Heard | None:
+    """What an answer tells; None where it is another application's, or the server's own."""
+    field = answer.fields.get(FIELD.lower())
+    return None if field is None else Heard(*json.loads(field))
+
+
+def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """A WSGI application for any server; one that hides the target gets it pieced together."""
+    path, query = environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")
+    target = path + (f"?{query}" if query else "")
+    for name in ("REQUEST_URI", "RAW_URI"):
+        target = environ.get(name, target)
+    digest = sha256(environ["wsgi.input"].read()).hexdigest()
+    seen = Heard(environ["REQUEST_METHOD"], target, environ.get("HTTP_HOST", ""), digest)
+    fields = [("Content-Type", "text/plain"), ("Content-Length", "5"), (FIELD, json.dumps(seen))]
+    start_response("200 OK", fields)
+    return [b"seen\n"]
