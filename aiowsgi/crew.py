@@ -97,8 +97,21 @@ class Crew:
         self._workers: dict[int, Worker] = {}
         self._memory = Board.make()
         self._board = Board(self._memory)
-        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        self._loop.call_later(BEAT, self._watch)
+        # uvloop keeps SIGCHLD to itself: there, each child is watched by a descriptor.
+        self._has_signal = True
+        try:
+            self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        except RuntimeError:
+            self._has_signal = False
+        self._timer = self._loop.call_later(BEAT, self._watch)
+
+    def close(self) -> None:
+        """Kill who is left, and watch nobody any more."""
+        for worker in self:
+            self.kill(worker)
+        self._timer.cancel()
+        if self._has_signal:
+            self._loop.remove_signal_handler(signal.SIGCHLD)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(tuple(self._workers.values()))
@@ -121,6 +134,9 @@ class Crew:
         channel = Channel(self._loop, sock, lambda message: self._hear(pid, message), lambda: None)
         worker = Worker(pid, generation, since=monotonic(), channel=channel, place=place)
         self._workers[pid] = worker
+        if not self._has_signal:
+            descriptor = os.pidfd_open(pid)
+            self._loop.add_reader(descriptor, self._ended, pid, descriptor)
         logger.debug("worker %d is starting", pid)
         return worker
 
@@ -197,7 +213,14 @@ class Crew:
                 os.kill(worker.pid, signal.SIGABRT)
             elif worker.missed >= SILENCE + ABORT_MARGIN:
                 self.kill(worker)
-        self._loop.call_later(BEAT, self._watch)
+        self._timer = self._loop.call_later(BEAT, self._watch)
+
+    def _ended(self, pid: int, descriptor: int) -> None:
+        self._loop.remove_reader(descriptor)
+        os.close(descriptor)
+        _, status = os.waitpid(pid, 0)
+        if pid in self._workers:
+            self._bury(self._workers[pid], os.waitstatus_to_exitcode(status))
 
     def _reap(self) -> None:
         """Take note of children that have ended; as process 1, also of those of others."""

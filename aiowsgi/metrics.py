@@ -19,7 +19,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from operator import add
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -88,8 +88,9 @@ class Counts:
         # Clients that went before their response was complete.
         self._disconnects = 0
         self._bytes = 0
-        # By phase: how many took at most each bound, all of them, and the sum of their seconds.
-        self._cumulative = {phase: [0] * (len(BOUNDS) + 1) for phase in PHASES}
+        # By phase: how many are in each bucket, the last of which has no bound, and the sum of their
+        # seconds.
+        self._buckets = {phase: [0] * (len(BOUNDS) + 1) for phase in PHASES}
         self._seconds = dict.fromkeys(PHASES, 0.0)
 
     def add(self, values: Sequence[Any]) -> None:
@@ -105,11 +106,14 @@ class Counts:
 
     def _time(self, phase: str, times: Sequence[float]) -> None:
         self._seconds[phase] += sum(times)
-        counted, found = [], 0
-        for bound in BOUNDS:
-            found = bisect_right(times, bound, found)
-            counted.append(found)
-        self._cumulative[phase] = list(map(add, self._cumulative[phase], [*counted, len(times)]))
+        buckets, number, found = self._buckets[phase], len(times), 0
+        for bucket, bound in enumerate(BOUNDS):
+            before, found = found, bisect_right(times, bound, found)
+            buckets[bucket] += found - before
+            # Most times are short.
+            if found == number:
+                return
+        buckets[-1] += number - found
 
     def refused(self, status: int, size: int) -> None:
         """The server answered by itself, with ``size`` bytes of body."""
@@ -131,7 +135,10 @@ class Counts:
             "disconnects": self._disconnects,
             "bytes": self._bytes,
             "seconds": {
-                phase: {"buckets": list(self._cumulative[phase]), "sum": self._seconds[phase]}
+                phase: {
+                    "buckets": list(accumulate(self._buckets[phase])),
+                    "sum": self._seconds[phase],
+                }
                 for phase in PHASES
             },
         }

@@ -1,8 +1,9 @@
 """Blocking ways to serve: what the command line calls, and ``aiowsgi.serve`` and ``aiowsgi.run``.
 
-An application that is *named* is served by worker processes under a supervisor, be it one; see
-``supervisor.py`` for why. One that is *given*, as an object, cannot be imported a second time: it
-is served by this process (``solo.py``), and what takes a second process is refused.
+An application that is *named* is served by worker processes under a supervisor
+(``supervisor.py``), or, with one worker, by this process for as long as no second one is needed
+(``solo.py``). One that is *given*, as an object, cannot be imported a second time: it is served by
+this process, and what takes a second one is refused.
 
 Here the process is set up as a server's: logging, descriptors, listening sockets, pid file, user.
 The order matters: what may fail comes first, and root is given up last. Exit statuses are those of
@@ -21,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from aiowsgi.admin_guard import Token
     from aiowsgi.metrics import Tree
     from aiowsgi.settings import Sources
+    from aiowsgi.supervisor import Supervisor
     from aiowsgi.wsgi import WSGIApplication
 
 __all__ = ["loop_factory", "run", "run_server", "serve"]
@@ -77,17 +79,46 @@ def run_server(app: str | WSGIApplication, config: Config, sources: Sources | No
     """
     config = _anchored(config)
     if isinstance(app, str):
-        return _run_workers(replace(config, app=app), sources)
+        config = replace(config, app=app)
+
+        def reread() -> Config:
+            new = config if sources is None else _anchored(sources.settle().config)
+            _configure_logs(new)
+            return new
+
+        return _run_alone(config, reread) if _can_be_alone(config) else _run_workers(config, reread)
     return _run_here(app, config)
 
 
-def _run_workers(config: Config, sources: Sources | None) -> int:
-    from aiowsgi.supervisor import Supervisor
+def _can_be_alone(config: Config) -> bool:
+    """No second process is needed yet. Process 1 has others' children to look after."""
+    wears_out = config.max_requests or config.max_rss or config.max_lifetime
+    return config.workers == 1 and not config.reload and not wears_out and os.getpid() != 1
 
-    def reread() -> Config:
-        new = config if sources is None else _anchored(sources.settle().config)
-        _configure_logs(new)
-        return new
+
+def _run_alone(config: Config, reread: Callable[[], Config]) -> int:
+    from aiowsgi.importer import load_application
+    from aiowsgi.settings import enter
+    from aiowsgi.solo import Solo
+
+    def successor() -> Supervisor:
+        from aiowsgi.supervisor import Supervisor  # only when it comes to that
+
+        new = replace(reread(), app=config.app)
+        return Supervisor(new, process.listeners, notifier=Notifier(os.environ), reread=reread)
+
+    assert config.app is not None
+    with _set_up(config) as process:
+        enter(config)
+        app = load_application(config.app, factory=config.factory, app_dir=config.app_dir)
+        logs.enable_loggers()
+        solo = Solo(app, config, process.listeners, Notifier(os.environ), successor)
+        with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
+            return runner.run(_beside_admin(solo, config, process))
+
+
+def _run_workers(config: Config, reread: Callable[[], Config]) -> int:
+    from aiowsgi.supervisor import Supervisor
 
     with _set_up(config) as process:
         notifier = Notifier(os.environ)
@@ -168,7 +199,7 @@ def _set_up(config: Config) -> Iterator[_Process]:
     """Make this process a server's, for a block."""
     _configure_logs(config)
     _, limit = raise_descriptor_limit()
-    logger.info("open files: up to %s", "any number" if limit < 0 else limit)
+    logger.debug("open files: up to %s", "any number" if limit < 0 else limit)
     identity = Identity.of(config.user, config.group)
     token = _read_token(config)
     if config.umask is not None:

@@ -1,15 +1,20 @@
-"""Serving in this process alone, without a supervisor: an application that is given as an object.
+"""Serving in this process alone, until a second one is needed.
 
-TERM, INT, QUIT and USR1 mean what they mean elsewhere. HUP reads the certificates again and reopens
-log files, no more: the application's code cannot be exchanged under a process that runs it, and its
-configuration is what the program gave. TTIN and TTOU are refused in the log; their default action
-would suspend the process.
+One worker needs no supervisor from the start: it would be a second process, with some 13 MB of its
+own and a tenth of a second at every start. TERM, INT, QUIT and USR1 mean what they mean elsewhere.
+When the code or the configuration is to be exchanged (HUP), a worker is to be added (TTIN), or more
+threads hang than ``max_detached_threads`` allows, this process *becomes* the supervisor: it starts
+a worker on the same listening sockets, and when that serves, it drains its own connections and
+serves no more. If the worker cannot start, this process goes on as it is, and the log says why.
+What it keeps for that is the memory of an application that it runs no more.
+
+An application that is given as an *object* cannot be had a second time. There HUP reads the
+certificates again and reopens log files, no more; TTIN and TTOU are refused in the log, as their
+default action would suspend the process; and too many threads that hang end it with `EXIT_SPENT`,
+for the service manager to start another.
 
 Health is answered by the event loop, so it tells of that loop too. The service manager's watchdog
 is fed by it for the same reason.
-
-Once more threads hang than ``max_detached_threads`` allows, nobody here can replace this process:
-it drains and ends with `EXIT_SPENT`, for the service manager to start another.
 """
 
 from __future__ import annotations
@@ -27,10 +32,13 @@ from aiowsgi.seal import accept_waiting, seal
 from aiowsgi.server import Server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiowsgi.config import Config
     from aiowsgi.metrics import Tree
     from aiowsgi.notify import Notifier
     from aiowsgi.sockets import Listeners
+    from aiowsgi.supervisor import Supervisor
     from aiowsgi.wsgi import WSGIApplication
 
 __all__ = ["EXIT_SPENT", "Solo"]
@@ -45,9 +53,20 @@ class Solo:
     """A server that takes the signals of its process; see the module's docstring."""
 
     def __init__(
-        self, app: WSGIApplication, config: Config, listeners: Listeners, notifier: Notifier
+        self,
+        app: WSGIApplication,
+        config: Config,
+        listeners: Listeners,
+        notifier: Notifier,
+        successor: Callable[[], Supervisor] | None = None,
     ) -> None:
-        """``listeners`` are closed when accepting ends."""
+        """``listeners`` are closed when accepting ends. ``successor`` makes the supervisor that
+        this process is to become, and raises ConfigError; None where it cannot become one."""
+        self._successor = successor
+        # Runs while this process becomes a supervisor; and that, once it has.
+        self._handover: asyncio.Task[None] | None = None
+        self._supervisor: Supervisor | None = None
+        self._supervising: asyncio.Task[int] | None = None
         self._config = config
         self._listeners = listeners
         self._notifier = notifier
@@ -61,6 +80,8 @@ class Solo:
 
     def unready(self) -> str:
         """Why no requests should come; empty if they may."""
+        if self._supervisor is not None:
+            return self._supervisor.unready()
         if self._server.unready_because:
             return self._server.unready_because
         if self._stop.is_set():
@@ -69,6 +90,8 @@ class Solo:
 
     async def look(self, *, with_stacks: bool = False) -> Tree:
         """An overview of this process, for the admin endpoint; see ``overview.py``."""
+        if self._supervisor is not None:
+            return await self._supervisor.look(with_stacks=with_stacks)
         report = self._server.report(with_stacks=with_stacks) if self._serving else None
         state = "ready" if self._serving else "starting"
         facts = Facts(time(), monotonic() - self._born, self.unready())
@@ -79,13 +102,7 @@ class Solo:
 
         Raises ConfigError."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_signal_handler(signal.SIGQUIT, os._exit, 128 + signal.SIGQUIT)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        loop.add_signal_handler(signal.SIGUSR1, self._server.reopen_logs)
-        for number in (signal.SIGTTIN, signal.SIGTTOU):
-            loop.add_signal_handler(number, logger.warning, "there is one process, and no worker")
+        self._take_signals()
         await self._server.start()
         self._serving = True
         for url in self._server.urls:
@@ -94,7 +111,23 @@ class Solo:
         if (interval := self._notifier.watchdog_interval) is not None:
             self._feed_watchdog(loop, interval)
         await self._stop.wait()
+        if self._supervising is not None:
+            return await self._supervising
         return await self._drain()
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGQUIT, os._exit, 128 + signal.SIGQUIT)
+        loop.add_signal_handler(signal.SIGUSR1, self._server.reopen_logs)
+        if self._successor is None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+        else:
+            loop.add_signal_handler(signal.SIGHUP, self._begin_handover, "reloading")
+            loop.add_signal_handler(signal.SIGTTIN, self._begin_handover, "adding a worker", 1)
+        for number in (signal.SIGTTIN, signal.SIGTTOU)[self._successor is not None :]:
+            loop.add_signal_handler(number, logger.warning, "there is one process, and no worker")
 
     def _feed_watchdog(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
         self._notifier.watchdog()
@@ -107,6 +140,9 @@ class Solo:
         self._stop.set()
 
     def _give_up(self) -> None:
+        if self._successor is not None:
+            self._begin_handover("replacing what hangs")
+            return
         self._spent = not self._stop.is_set()
         self._stop.set()
 
@@ -118,6 +154,46 @@ class Solo:
             logger.info("certificates read, log files reopened")
         except ConfigError as error:
             logger.error("the old certificates stay: %s", error)
+        self._notifier.ready()
+
+    # Becoming a supervisor
+
+    def _begin_handover(self, why: str, more: int = 0) -> None:
+        if self._handover is None and not self._stop.is_set():
+            logger.info("%s: this process becomes a supervisor", why)
+            self._handover = asyncio.get_running_loop().create_task(self._hand_over(more))
+
+    async def _hand_over(self, more: int) -> None:
+        assert self._successor is not None
+        self._notifier.reloading()
+        try:
+            supervisor = self._successor()
+        except ConfigError as error:
+            self._stay(error)
+            return
+        supervisor.before_close = self._server.stop_accepting
+        loop = asyncio.get_running_loop()
+        # It takes the signals at once.
+        supervising = loop.create_task(supervisor.run())
+        settled = loop.create_task(supervisor.settled.wait())
+        await asyncio.wait({supervising, settled}, return_when=asyncio.FIRST_COMPLETED)
+        settled.cancel()
+        if supervising.done() and supervising.exception() is not None:
+            self._stay(supervising.exception())
+            return
+        # It serves; or it was told to stop, and so are we.
+        self._supervisor, self._supervising = supervisor, supervising
+        self._server.stop_accepting()
+        if more and not supervising.done():
+            supervisor.resize(more)
+        logger.debug("finishing what this process has begun")
+        await self._server.stop()
+        self._stop.set()
+
+    def _stay(self, error: BaseException | None) -> None:
+        logger.error("not reloaded, the old process stays: %s", error)
+        self._handover = None
+        self._take_signals()
         self._notifier.ready()
 
     async def _drain(self) -> int:

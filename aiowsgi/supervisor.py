@@ -4,11 +4,8 @@ It imports no application, so none can break it; it has one thread, and waits. W
 whom to send away is decided by ``staffing.py`` and carried out by ``crew.py``; here stands what a
 start, a reload and a stop are. Every event ends in `Supervisor._adjust`.
 
-**One worker is supervised too.** The price is a second process, with 14 MB of its own, and the time
-in which an interpreter starts, 0.1 to 0.3 s. For it, a reload means the same for one worker as for
-many, one that wears out is replaced before it goes, one that crashes takes no container with it,
-and process 1 reaps what the application has left behind. Who embeds a server has one process; see
-``runner.py``.
+**One worker** needs no supervisor before something has to be exchanged or replaced; see
+``solo.py``. A process that is process 1, that reloads or that recycles has one from the start.
 
 **Starting.** The first workers start together, and one that cannot start ends the whole start, once
 and with its own message. Later deaths are replaced, with pauses where they come in a row.
@@ -139,6 +136,11 @@ class Supervisor:
         # Requests were cut.
         self._cut = False
         self._census = Census(lambda: self._crew, self.unready)
+        # All workers have served once since the start.
+        self.settled = asyncio.Event()
+        # Called when the listeners are about to be closed, for who accepts from them in this
+        # process; see ``solo.py``.
+        self.before_close: Callable[[], object] = lambda: None
         # Made by `run`; the second is done with the exit status.
         self._crew: Crew
         self._ended: asyncio.Future[int]
@@ -160,8 +162,7 @@ class Supervisor:
         try:
             return await self._ended
         finally:
-            for worker in self._crew:
-                self._crew.kill(worker)
+            self._crew.close()
 
     def _feed_watchdog(self, interval: float) -> None:
         self._notifier.watchdog()
@@ -233,6 +234,7 @@ class Supervisor:
             for url in self._listeners.urls(scheme):
                 logger.info("listening on %s", url)
             self._notifier.ready()
+            self.settled.set()
         self._starting = self._reloading = False
 
     # What happens to workers
@@ -354,6 +356,7 @@ class Supervisor:
 
     def _close(self) -> None:
         self._closed = True
+        self.before_close()
         seal(self._listeners)
         self._listeners.close()
         for worker in self._crew:
@@ -379,7 +382,8 @@ class Supervisor:
         logs.reopen_files()
         self._crew.tell_all("reopen")
 
-    def _resize(self, change: int) -> None:
+    def resize(self, change: int) -> None:
+        """Have so many workers more, or fewer, but one at least."""
         self._size = max(1, self._size + change)
         logger.info("workers: %d", self._size)
         self._adjust()
@@ -389,8 +393,8 @@ class Supervisor:
         signal.SIGINT: _interrupt,
         signal.SIGQUIT: partial(_end, status=128 + signal.SIGQUIT),
         signal.SIGTERM: stop,
-        signal.SIGTTIN: partial(_resize, change=+1),
-        signal.SIGTTOU: partial(_resize, change=-1),
+        signal.SIGTTIN: partial(resize, change=+1),
+        signal.SIGTTOU: partial(resize, change=-1),
         signal.SIGUSR1: _reopen_logs,
     }
 

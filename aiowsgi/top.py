@@ -148,9 +148,9 @@ def _screen() -> Iterator[Show]:
         from rich.live import Live  # the extra "top"
     except ImportError:
         yield _redraw
-        return
-    with Live(screen=True, auto_refresh=False) as live:
-        yield lambda parts: live.update(_rich(parts), refresh=True)
+    else:
+        with Live(screen=True, auto_refresh=False) as live:
+            yield lambda parts: live.update(_rich(parts), refresh=True)
 
 
 def _print(parts: Sequence[Part]) -> None:

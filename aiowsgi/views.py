@@ -143,11 +143,11 @@ def seconds(value: float) -> str:
         return f"{value * 1e6:.0f} µs" if value < 0.001 else f"{value * 1e3:.3g} ms"
     if value < 60:
         return f"{value:.3g} s"
-    for size, unit, below in ((86400, "d", "h"), (3600, "h", "min"), (60, "min", "s")):
-        if value >= size:
-            rest = value % size / {"h": 3600, "min": 60, "s": 1}[below]
-            return f"{value // size:.0f} {unit} {int(rest)} {below}"
-    raise AssertionError
+    if value < 3600:
+        return f"{value // 60:.0f} min {value % 60:.0f} s"
+    if value < 86400:
+        return f"{value // 3600:.0f} h {value % 3600 // 60:.0f} min"
+    return f"{value // 86400:.0f} d {value % 86400 // 3600:.0f} h"
 
 
 def _bytes(value: float) -> str:

@@ -75,8 +75,12 @@ class Dawdlers:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         client.settimeout(CONNECT_SECONDS)
-        client.connect((HOST, self._port))
-        client.sendall(beginning)
+        try:
+            client.connect((HOST, self._port))
+            client.sendall(beginning)
+        except OSError:
+            client.close()
+            raise
         client.setblocking(False)
         reads = beginning.startswith(b"GET") and beginning.endswith(b"\r\n\r\n")
         (self._readers if reads else self._senders).add(client)

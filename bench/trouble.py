@@ -10,7 +10,7 @@ in trouble, takes the trouble away and looks whether it serves again:
 ``list``       clients that hardly read responses of 3 MB, given as one block, beside good ones
 ``generator``  the same, given block by block
 ``file``       the same, given as a file
-``dribble``    clients that send header sections or bodies, or read, a byte a second
+``dribble``    clients that send header sections or bodies, or read a page, a byte a second
 ``descriptors``  150 descriptors, and 200 clients that hold on to their connections
 ``soak``       good clients and slow uploads for long: memory at the end less that at the beginning
 ``refuse``     every thread hangs and the queue is full: what refusing costs
@@ -53,12 +53,13 @@ GOOD_SECONDS = 1.0
 """Within which an answer is good."""
 PATIENCE_SECONDS = 5.0
 """Within which a server has to serve again to have recovered."""
-SETTLE_SECONDS = 15.0
-"""Within which what clients that dawdle have asked for is made."""
+WAVE_SECONDS = 3
+"""For which each crowd of slow uploads lasts in a long run."""
 BUSY = 8
 """Connections of good clients."""
 BLOCK = bytes(64 * 1024)
 BIG = bytes(3_000_000)
+PAGE = bytes(100_000)
 
 
 # The application
@@ -89,6 +90,11 @@ def _list(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     return [BIG]
 
 
+def _page(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: ARG001
+    start_response("200 OK", [("Content-Length", str(len(PAGE)))])
+    return [PAGE]
+
+
 def _generator(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: ARG001
     start_response("200 OK", [])
     return (BLOCK for _ in range(len(BIG) // len(BLOCK)))
@@ -106,6 +112,7 @@ def _file(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
 _PATHS: dict[str, Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]] = {
     "/work": _work,
     "/hang": _hang,
+    "/page": _page,
     "/list": _list,
     "/generator": _generator,
     "/file": _file,
@@ -157,7 +164,7 @@ class Outcome(NamedTuple):
     """Seconds."""
     megabytes: float | None = None
     """Resident memory that the trouble took."""
-    recovered: bool = False
+    recovered: bool | None = False
     note: str = ""
 
 
@@ -169,9 +176,12 @@ class Size(NamedTuple):
     dribblers: int = 5000
     overload: int = 400
     soak: int = 60
+    """Seconds."""
+    settle: float = 60.0
+    """Seconds within which what clients that dawdle have asked for is made."""
 
 
-QUICK = Size(seconds=1, readers=100, dribblers=300, overload=200, soak=5)
+QUICK = Size(seconds=1, readers=100, dribblers=300, overload=200, soak=6, settle=5.0)
 
 Scenario: TypeAlias = Callable[[RunningServer, Size], Outcome]
 
@@ -197,7 +207,7 @@ def _among(dawdlers: Callable[[int], Dawdlers]) -> Scenario:
         with dawdlers(server.port) as crowd:
             # What they asked for is done first, if it can be.
             began = time.monotonic()
-            answered = _recovers(server.port, SETTLE_SECONDS)
+            answered = _recovers(server.port, size.settle)
             settled = f"{time.monotonic() - began:.1f} s" if answered else "never"
             among = load.wrk(server.port, "unique", BUSY, size.seconds)
             grown = resident_kib(server.pid) - before
@@ -230,7 +240,7 @@ def _slow_readers(kind: str) -> Scenario:
 
 
 def _dribble(server: RunningServer, size: Size) -> Outcome:
-    beginnings = [HEADERS, BODIES, reading("/list")]
+    beginnings = [HEADERS, BODIES, reading("/page")]
     return _among(lambda port: Dawdlers(port, size.dribblers, beginnings))(server, size)
 
 
@@ -258,24 +268,32 @@ def _refuse(server: RunningServer, size: Size) -> Outcome:
         cost = (cpu_seconds(server.pid) - before) / found.requests if found.requests else 0.0
     refusals = 1 / cost if cost else 0.0
     note = f"{found.rate:,.0f} refusals/s, {cost * 1e6:.0f} µs of CPU each: {refusals:,.0f} a core"
-    return Outcome(0.0, None, found.p99, None, False, note)
+    return Outcome(0.0, None, found.p99, None, None, note)
 
 
 def _soak(server: RunningServer, size: Size) -> Outcome:
     load.wrk(server.port, "unique", BUSY, max(1, size.soak // 10))
     before = resident_kib(server.pid)
-    with Dawdlers(server.port, size.readers // 2, [BODIES]):
-        found = load.wrk(server.port, "unique", BUSY, size.soak)
+    waves, uploads = [], 0
+    for _ in range(size.soak // WAVE_SECONDS):
+        with Dawdlers(server.port, size.readers // 2, [BODIES]) as crowd:
+            waves.append(load.wrk(server.port, "unique", BUSY, WAVE_SECONDS))
+            uploads += crowd.held
     time.sleep(1)
     grown = (resident_kib(server.pid) - before) / 1024
-    note = _notes(f"{found.requests:,} requests", found.problems)
-    return Outcome(found.rate, None, found.p99, grown, _recovers(server.port), note)
+    served = sum(wave.requests for wave in waves)
+    rate = served / sum(wave.seconds for wave in waves)
+    note = _notes(f"{served:,} requests, {uploads:,} slow uploads", waves[-1].problems)
+    p99 = max(wave.p99 for wave in waves)
+    return Outcome(rate, None, p99, grown, _recovers(server.port), note)
 
 
 def _descriptors(server: RunningServer, size: Size) -> Outcome:
     with ExitStack() as stack:
-        served = 0
+        served, deadline = 0, time.monotonic() + size.settle
         for _ in range(200):
+            if time.monotonic() > deadline:
+                break
             with suppress(OSError):
                 client = socket.create_connection((HOST, server.port), timeout=1.0)
                 stack.callback(client.close)
@@ -413,7 +431,7 @@ def _row(outcome: Outcome) -> list[str]:
         "" if outcome.share is None else number(outcome.share, 2),
         number(outcome.p99 * 1000, 1) if outcome.p99 else "",
         "" if outcome.megabytes is None else number(outcome.megabytes, 1),
-        "yes" if outcome.recovered else "no",
+        {True: "yes", False: "no", None: ""}[outcome.recovered],
         outcome.note,
     ]
 

@@ -34,6 +34,8 @@ class Kernel:
     """
 
     LASTING = frozenset((ConnectionResetError, BrokenPipeError))
+    AT_ONCE = frozenset(("dup", "setsockopt"))
+    """Calls that have nothing to wait for."""
 
     def __init__(self, failures=None):
         self.failures = failures or {}
@@ -50,6 +52,8 @@ class Kernel:
             raise self._gone
         failure = self.failures.get(len(self.calls))
         self.calls.append(name)
+        if name in self.AT_ONCE and failure in (SHORT, errno.EAGAIN):
+            failure = None
         if failure is None or failure == SHORT:
             return failure is not None
         error = OSError(failure, os.strerror(failure))

@@ -31,8 +31,17 @@ def status(*arguments):
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "127.0.0.1:9000", "[::1]:9000", "[::1]", "localhost", "LOCALHOST:9", "192.0.2.1"]
-    + ["admin.localhost:9000", ""],
+    [
+        "127.0.0.1",
+        "127.0.0.1:9000",
+        "[::1]:9000",
+        "[::1]",
+        "localhost",
+        "LOCALHOST:9",
+        "192.0.2.1",
+        "admin.localhost:9000",
+        "",
+    ],
 )
 def test_without_a_token_by_an_address(host):
     """Who names an address, or what can only be this machine, has not been led here by others."""
@@ -99,10 +108,8 @@ def test_the_door():
     """A browser is shown a form; with the token it gets a cookie and is led to a clean address."""
     form = ask(request("/"), TOKEN)
     assert form.status == "401 Unauthorized"
-    assert (
-        "<form" in form.body
-        and "default-src 'none'" in dict(form.fields)["Content-Security-Policy"]
-    )
+    assert "<form" in form.body
+    assert "default-src 'none'" in dict(form.fields)["Content-Security-Policy"]
     for shown in (request("/", f"token={WORD}"), request("/", authorization=f"Bearer {WORD}")):
         answer = ask(shown, TOKEN)
         fields = dict(answer.fields)

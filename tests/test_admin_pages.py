@@ -101,7 +101,9 @@ async def first(feed):
     async with asyncio.timeout(PATIENCE):
         event = await anext(feed.events)
     field, _, data = event.partition(": ")
-    assert field == "data" and event.endswith("\n\n") and event.count("\n") == 2
+    assert field == "data"
+    assert event.endswith("\n\n")
+    assert event.count("\n") == 2
     return json.loads(data)
 
 
@@ -121,7 +123,7 @@ async def test_all_listeners_share_one_look(look):
     handler = pages(look)["/events"]
     look.may_answer.clear()
     listeners = [asyncio.create_task(first(handler(asked()))) for _ in range(3)]
-    while not look.times:
+    while not look.times:  # noqa: ASYNC110
         await asyncio.sleep(0)
     listeners.pop().cancel()
     look.may_answer.set()
@@ -149,7 +151,8 @@ class Elements(HTMLParser):
 def test_a_page_needs_nobody_else(name):
     """No attribute leads elsewhere, and none holds a script or a style."""
     for tag, attribute, value in Elements(page(name).body).attributes:
-        assert not attribute.startswith("on") and attribute != "style", (tag, attribute)
+        assert attribute != "style", tag
+        assert not attribute.startswith("on"), tag
         if attribute in {"href", "src"}:
             assert re.match(r"[/#][a-z]|data:image/svg|/metrics", value), value
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import random
 import re
+import socket
 from collections import Counter
 from contextlib import contextmanager
 
 import pytest
 from processes import running
 from support import PARSERS, eventually
-from test_deployment import free_port
 from tools import needs_tool, tool
 from wire import ROWS, SECOND
 from wire.client import Sending, converse
@@ -139,6 +139,13 @@ def streams():
         *[post(line, length, body=chunk) + SECOND for line in lines],
         *[post(line, body=chunk) + SECOND for line in lines],
     ]
+
+
+def free_port():
+    """A port that nothing listens on at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @contextmanager

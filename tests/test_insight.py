@@ -104,7 +104,7 @@ def get(send):
 async def until(server, condition, **options):
     """Look until something is as it should be; returns that report."""
     async with asyncio.timeout(PATIENCE):
-        while not condition(report := server.report(**options)):
+        while not condition(report := server.report(**options)):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     return report
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiowsgi.metrics import BOUNDS, PHASES, Counts, Sample, merge, quantile
@@ -75,6 +75,7 @@ def test_a_snapshot_is_json_and_stays_as_it_is():
     assert snapshot == before
 
 
+@settings(deadline=None, derandomize=True, max_examples=100)
 @given(st.lists(st.floats(0, 100), max_size=60), st.integers(0, 60))
 def test_counting_at_once_and_in_parts_is_the_same(times, cut):
     """`merge` adds up what several have counted, and changes none of it."""
@@ -115,6 +116,7 @@ def test_quantile(times, share, expected):
     assert quantile(share, buckets) == pytest.approx(expected)
 
 
+@settings(deadline=None, derandomize=True, max_examples=100)
 @given(st.lists(st.floats(0, 50), min_size=1, max_size=50), st.floats(0.01, 1))
 def test_a_quantile_is_in_the_bucket_of_the_true_one(times, share):
     """It may be off by the width of a bucket and no more."""

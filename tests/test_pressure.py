@@ -388,6 +388,21 @@ def test_a_worker_whose_threads_hang_is_replaced(tmp_path: Path) -> None:
         assert program.stop() == 0
 
 
+def test_a_process_that_is_alone_makes_place_for_a_worker(tmp_path: Path) -> None:
+    """It becomes a supervisor, and what hangs hangs in it without a consequence."""
+    write_app(tmp_path, HANGING_APP)
+    admin = tmp_path / "admin"
+    options = (*BUDGET, f"{0.2 * UNIT}", "--admin", f"unix:{admin}")
+    with workers(tmp_path, *options, alone=True) as (program, address):
+        for _ in range(2):
+            assert ask(address, "/hang")[0] == 504
+        program.expect("this process becomes a supervisor")
+        program.expect(r"worker \d+ is ready")
+        eventually(lambda: ask_admin(admin, "/readyz")[0] == 200)
+        assert ask(address)[0] == 200
+        assert program.stop() == 0
+
+
 def test_a_single_process_whose_threads_hang_ends(tmp_path: Path) -> None:
     """Nobody replaces it but the service manager, to which a status of its own says so."""
     script = tmp_path / "embedding.py"

@@ -8,7 +8,7 @@ from aiowsgi import report as report_module
 from aiowsgi.access_log import compile_format
 from aiowsgi.environ import Peer
 from aiowsgi.http1.events import Request
-from aiowsgi.report import AccessReport
+from aiowsgi.report import AccessReport, observe
 
 REQUEST = Request("GET", "/a?b", "/a", "b", "x", "HTTP/1.1", [], 0, True, False)
 
@@ -91,3 +91,38 @@ def test_a_refusal_is_one_line(lines, request_, said, received, duration):
     report, written = lines("%(h)s %(target)s %(s)s %(B)s %(duration_ms)s")
     report.refused(Peer("192.0.2.1", "1", "x", "80", "http"), request_, 400, 7, received)
     assert written == [f"192.0.2.1 {said} 400 7 {duration}"]
+
+
+class Observer:
+    """Notes what it hears."""
+
+    def __init__(self):
+        self.heard = []
+
+    def finished(self, *what):
+        """An exchange is over."""
+        self.heard.append(("finished", *what))
+
+    def refused(self, *what):
+        """The server answered by itself."""
+        self.heard.append(("refused", *what))
+
+
+class FakeService:
+    """Has room for who wants to hear."""
+
+    finished = refused = None
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_all_observers_hear_of_all(number):
+    """None costs nothing, one is called itself, two are called in their order."""
+    service, observers = FakeService(), [Observer() for _ in range(number)]
+    observe(service, observers)
+    if not number:
+        assert service.finished is service.refused is None
+        return
+    service.finished(1, 2, 3)
+    service.refused(1, None, 503, 5, 0.0)
+    for observer in observers:
+        assert observer.heard == [("finished", 1, 2, 3), ("refused", 1, None, 503, 5, 0.0)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from load_client import load
 from processes import LISTENING, Program, running
-from served import GATED_APP, PID_APP, ask, ask_admin, gate
+from served import GATED_APP, PID_APP, ask, ask_admin, gate, workers, write_app
 from support import PATIENCE, Client
 
 SCRIPT = """
@@ -111,3 +111,68 @@ def test_requests_cut(tmp_path: Path, signals: tuple[int, ...], status: int) -> 
             else:
                 program.expect("some requests were cut")
         assert program.process.wait(PATIENCE) == status
+
+
+# One worker, until a second process is needed
+
+
+def test_one_worker_is_one_process(tmp_path: Path) -> None:
+    """With one worker the process that was started serves."""
+    write_app(tmp_path)
+    with workers(tmp_path, alone=True) as (program, address):
+        assert ask(address) == (200, str(program.process.pid))
+        assert program.stop() == 0
+
+
+def test_hup_makes_a_supervisor_of_it(tmp_path: Path) -> None:
+    """HUP brings the new code, in another process, and loses no request on the way."""
+    write_app(tmp_path, version="old")
+    with workers(tmp_path, alone=True) as (program, address), load(address) as running_load:
+        running_load.wait_for(50)
+        write_app(tmp_path, version="new")
+        program.process.send_signal(signal.SIGHUP)
+        program.expect("this process becomes a supervisor")
+        program.expect("finishing what this process has begun")
+        status, answer = ask(address)
+        assert status == 200
+        assert answer.endswith("new")
+        assert answer != f"{program.process.pid}new"
+        running_load.wait_for(50)
+        write_app(tmp_path, version="newer")
+        program.process.send_signal(signal.SIGHUP)
+        program.expect("reloaded")
+        assert ask(address)[1].endswith("newer")
+        assert program.stop() == 0
+        running_load.stop()
+        assert running_load.counts["failed"] == 0, str(running_load)
+
+
+def test_a_failed_hup_changes_nothing(tmp_path: Path) -> None:
+    """Where the new code cannot be imported, the process goes on with the old."""
+    write_app(tmp_path, version="old")
+    with workers(tmp_path, alone=True) as (program, address):
+        for _ in range(2):
+            write_app(tmp_path, "import no_such_thing")
+            program.process.send_signal(signal.SIGHUP)
+            program.expect("not reloaded")
+            assert ask(address) == (200, f"{program.process.pid}old")
+        assert program.stop() == 0
+
+
+def test_ttin_adds_a_worker(tmp_path: Path) -> None:
+    """TTIN makes a supervisor of two workers."""
+    write_app(tmp_path)
+    with workers(tmp_path, alone=True) as (program, address):
+        program.process.send_signal(signal.SIGTTIN)
+        program.expect("workers: 2")
+        assert ask(address)[0] == 200
+        assert program.stop() == 0
+
+
+def test_term_while_it_becomes_a_supervisor(tmp_path: Path) -> None:
+    """TERM in the midst of it ends it as ever."""
+    write_app(tmp_path)
+    with workers(tmp_path, alone=True) as (program, _):
+        program.process.send_signal(signal.SIGHUP)
+        program.expect("is starting")
+        assert program.stop() == 0

@@ -27,6 +27,14 @@ def verdict_of_match(head: bytes, limits: Limits) -> int | None:
     return None
 
 
+def verdict_of_check(held: Buffer, limits: Limits) -> int | None:
+    try:
+        LineCheck(limits).incomplete(held)
+    except RequestError as error:
+        return error.status
+    return None
+
+
 def verdict_of_walk(head: bytes, limits: Limits) -> int | None:
     check = LineCheck(limits)
     try:
@@ -44,8 +52,10 @@ def test_outline() -> None:
 
 def test_split_fields_strips_values_only() -> None:
     """Our own reading of the fields starts behind the request line and strips the values."""
-    head = b"GET http://a/ HTTP/1.1\r\nHost: x\r\nA:Zb Z \r\nC: \t\r\n\r\n"
-    assert split_fields(head) == [(b"Host", b"x"), (b"A", b"Zb Z"), (b"C", b"")]
+    visible = bytes(range(0x21, 0x7F))
+    value = visible + b" " + visible[::-1]
+    head = b"GET http://a/ HTTP/1.1\r\nHost: x\r\nA:%b \r\nC: \t\r\n\r\n" % value
+    assert split_fields(head) == [(b"Host", b"x"), (b"A", value), (b"C", b"")]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +116,9 @@ def test_an_incomplete_section(held: bytes, limits: Limits, status: int | None) 
             found = (error.status, i + 1)
             break
     assert found == (None if status is None else (status, len(held)))
+    whole = Buffer()
+    whole.append(held)
+    assert verdict_of_check(whole, limits) == status
 
 
 def test_no_limit_holds_anything() -> None:
