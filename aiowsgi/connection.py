@@ -28,8 +28,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from enum import IntEnum
@@ -38,8 +36,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiowsgi.bridge.exchange import CONTINUE, Exchange
-from aiowsgi.bridge.outlet import Drained, Outlet
-from aiowsgi.bridge.ports import SocketPort, TransportPort
 from aiowsgi.bridge.request_body import StreamedBody, open_stream
 from aiowsgi.endpoints import Upstream, behind_proxies, peer_of
 from aiowsgi.environ import Peer, peer_environ
@@ -48,6 +44,7 @@ from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Request
 from aiowsgi.http1.reader import RequestReader
 from aiowsgi.http1.response import Fields
 from aiowsgi.intake import Intake
+from aiowsgi.line import Line
 
 if TYPE_CHECKING:
     from aiowsgi.hub import Hub
@@ -85,27 +82,20 @@ class State(IntEnum):
 _IDLE, _HEAD, _BODY, _SERVING, _LINGERING, _CLOSED = State
 
 
-class Connection(asyncio.Protocol):
+class Connection(Line):
     """See the module's docstring. The methods stand in the order of a connection's life."""
 
     __slots__ = (
         "_client_closes",
         "_collecting",
         "_environ",
-        "_eof",
         "_header",
-        "_hub",
-        "_outlet",
         "_peer",
-        "_port",
         "_reader",
-        "_reading",
         "_received_at",
         "_refused",
         "_since",
         "_streamed",
-        "_transport",
-        "_writing",
         "state",
         "watched_at",
     )
@@ -114,28 +104,19 @@ class Connection(asyncio.Protocol):
         self, hub: Hub, header: ProxyHeader | None = None, *, refused: bool = False
     ) -> None:
         """``header`` is what a proxy has sent ahead; ``refused`` answers 503 and no request."""
-        self._hub = hub
+        super().__init__(hub)
         self._header = header
         self._refused = refused
         self.state = _IDLE
         # The patrol's own; see `Watched`.
         self.watched_at = 0
         self._reader = RequestReader(hub.parse_head, hub.limits)
-        # Set by connection_made, for the rest of the connection's life.
-        self._transport: asyncio.Transport
-        self._port: SocketPort | TransportPort
-        self._outlet: Outlet
+        # Set by connection_made.
         self._peer: Peer
         # What every environ of this connection begins with; None before the first request.
         self._environ: dict[str, Any] | None = None
-        # The client sends no more.
-        self._eof = False
         # The client expects that the response in the making is the last one.
         self._client_closes = False
-        # The transport is being read.
-        self._reading = True
-        # The loop waits for the descriptor to become writable.
-        self._writing = False
         # When the wait began that the state's time limit is for, monotonic seconds.
         self._since = 0.0
         # When the first byte of the present request came.
@@ -149,25 +130,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the transport."""
-        hub = self._hub
-        self._transport = transport = cast("asyncio.Transport", transport)
-        sock: socket.socket = transport.get_extra_info("socket")
-        try:
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
-                # Nagle's algorithm would hold the second of two small writes back until the
-                # client's delayed acknowledgement of the first.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if transport.get_extra_info("ssl_object") is None:
-                self._port = SocketPort(sock)
-            else:
-                self._port = TransportPort(transport)
-        except OSError as error:
-            # The client has gone already, or there is no descriptor for the duplicate.
-            logger.warning("a connection could not be set up: %s", error)
+        if not self._take(cast("asyncio.Transport", transport)):
             self.state = _CLOSED
-            transport.abort()
             return
-        self._outlet = Outlet(self._port, self._wake, hub.backlog)
+        hub = self._hub
         self._peer = peer_of(transport, self._header)
         self._since = monotonic()
         hub.connections.add(self)
@@ -232,21 +198,11 @@ class Connection(asyncio.Protocol):
             owner.client_closed()
         if self._streamed is not None:
             self._streamed.end(ClientDisconnected("the client closed before its body was whole"))
-        # A TLS connection cannot be closed by halves.
-        return isinstance(self._port, SocketPort)
+        return self._can_close_by_half
 
     def _count_as_left(self, exchange: Exchange) -> None:
         if self._hub.left is not None and not exchange.disconnected.is_set():
             self._hub.left(exchange)
-
-    def _read_on(self, *, reading: bool) -> None:
-        """Read from the socket, or let the client wait."""
-        if reading is not self._reading and not self._eof and not self._transport.is_closing():
-            self._reading = reading
-            if reading:
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
 
     # Request bodies
 
@@ -385,63 +341,15 @@ class Connection(asyncio.Protocol):
         # Not at once: many refusals in a row would nest.
         self._hub.loop.call_soon(self._attend)
 
-    def _wake(self) -> None:
-        """Ask for `_attend`; from any thread."""
-        self._hub.wakeups.call(self._attend)
-
     def _attend(self) -> None:
         """See what the worker wants, or has done. May be called at any time on the loop."""
         if self.state is _CLOSED or self._transport.is_closing():
             return
-        self._DRAINED[self._outlet.drain()](self)
+        self._drain()
         if self._streamed is not None and self._streamed.hungry:
             self._read_on(reading=True)
         if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
-
-    # Sending what the worker left
-
-    def _watch_writable(self) -> None:
-        if isinstance(self._port, SocketPort) and not self._writing:
-            self._writing = True
-            self._hub.loop.add_writer(self._port.fileno(), self._attend)
-
-    def _unwatch_writable(self) -> None:
-        if isinstance(self._port, SocketPort) and self._writing:
-            self._writing = False
-            self._hub.loop.remove_writer(self._port.fileno())
-
-    def _drain_soon(self) -> None:
-        if not self._writing:
-            self._hub.loop.call_soon(self._attend)
-
-    def pause_writing(self) -> None:
-        """Called by a transport that holds enough."""
-        if isinstance(self._port, TransportPort):
-            self._port.paused = True
-
-    def resume_writing(self) -> None:
-        """Called by a transport that can take more."""
-        if isinstance(self._port, TransportPort):
-            self._port.paused = False
-            self._hub.loop.call_soon(self._attend)
-
-    def _tear(self) -> None:
-        """End the connection with a reset, so that nobody takes what came for a whole response."""
-        with suppress(OSError):
-            # Zero seconds to linger: what waits in the kernel is dropped, and RST is sent.
-            self._transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
-        self._transport.abort()
-
-    _DRAINED: Final = {
-        Drained.EMPTY: _unwatch_writable,
-        Drained.FINISHED: _unwatch_writable,
-        Drained.BLOCKED: _watch_writable,
-        Drained.MORE: _drain_soon,
-        Drained.BROKEN: _tear,
-    }
 
     # Between exchanges, and the end
 
@@ -471,16 +379,11 @@ class Connection(asyncio.Protocol):
         """
         self._since = monotonic()
         self.state = _LINGERING
-        client_is_done = self._eof or (self._client_closes and self._streamed is None)
-        if client_is_done or not self._transport.can_write_eof():
+        if self._eof or (self._client_closes and self._streamed is None):
             self._transport.close()
-            return
-        self._read_on(reading=True)
-        try:
-            self._transport.write_eof()
-        except OSError:
-            # The client has reset the connection, which the loop has not noticed yet.
-            self._transport.abort()
+        else:
+            self._close_by_half()
+            self._hub.patrol.hasten(self, self._since + self._hub.timeouts.linger)
 
     def drain(self) -> None:
         """The server stops: close if nothing has gone on for `DRAIN_IDLE`. To be called again until

@@ -57,8 +57,8 @@ class Timeouts(NamedTuple):
     """For the client's close, once the connection's last response is sent."""
 
     def shortest(self) -> float:
-        """The shortest that is not off."""
-        return min(timeout for timeout in self if timeout > 0)
+        """The shortest of those that may begin at any time and are not off."""
+        return min((time for time in self._replace(linger=0.0) if time > 0), default=self.linger)
 
 
 @dataclass(slots=True)
@@ -159,7 +159,8 @@ class Hub:
         if exchange.ended:
             abandoned.discard(exchange)
         elif len(abandoned) > self.queue_size and isinstance(self.executor, WorkerPool):
-            self.executor.drop({each.run for each in abandoned})
+            # A copy, since workers may take some out meanwhile.
+            self.executor.drop({each.run for each in abandoned.copy()})
             abandoned.clear()
 
     def leave(self, connection: Connection) -> None:

@@ -54,6 +54,11 @@ class Patrol:
         """Begin to look at ``item``."""
         self._schedule(item, monotonic() + self._period)
 
+    def hasten(self, item: Watched, when: float) -> None:
+        """Look at ``item`` by ``when``: for a limit that may be shorter than the period."""
+        self.forget(item)
+        self._schedule(item, when)
+
     def forget(self, item: Watched) -> None:
         """Stop looking at ``item``, if that has not been done."""
         due = self._due.get(item.watched_at)

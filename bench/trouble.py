@@ -272,13 +272,13 @@ def _refuse(server: RunningServer, size: Size) -> Outcome:
 
 
 def _soak(server: RunningServer, size: Size) -> Outcome:
-    load.wrk(server.port, "unique", BUSY, max(1, size.soak // 10))
-    before = resident_kib(server.pid)
-    waves, uploads = [], 0
-    for _ in range(size.soak // WAVE_SECONDS):
+    waves, uploads, before = [], 0, 0
+    for _ in range(1 + size.soak // WAVE_SECONDS):
         with Dawdlers(server.port, size.readers // 2, [BODIES]) as crowd:
             waves.append(load.wrk(server.port, "unique", BUSY, WAVE_SECONDS))
             uploads += crowd.held
+        # What one wave takes is not what many leave behind.
+        before = before or resident_kib(server.pid)
     time.sleep(1)
     grown = (resident_kib(server.pid) - before) / 1024
     served = sum(wave.requests for wave in waves)

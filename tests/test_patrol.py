@@ -192,3 +192,13 @@ def test_closing_ends_it(loop):
     assert not loop.pending
     loop.run_until(1100)
     assert item.looks == []
+
+
+def test_a_limit_shorter_than_the_period_is_hastened(loop):
+    """An object can ask to be looked at sooner than the period would have it."""
+    patrol = Patrol(loop, 100.0)
+    item = Item(loop)
+    patrol.watch(item)
+    patrol.hasten(item, loop.now + 2.0)
+    loop.run_until(loop.now + 10.0)
+    assert len(item.looks) == 1

@@ -100,3 +100,10 @@ def test_every_row(serve_on, loop, parser, split):
     rows = ROWS if loop == LOOPS[0] else ROWS[::5]
     assert faults(server, rows, split) == {}
     assert next(app.calls) == sum(len(expected_of(row)[0]) for row in rows)
+
+
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_every_row_however_bodies_are_held(serve_on, mode):
+    """The answers are the same where the application begins before the fault in a body comes."""
+    server = serve_on("auto", "auto", echo.app, request_buffering=mode)
+    assert faults(server, ROWS, apart) == {}
