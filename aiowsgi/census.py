@@ -20,7 +20,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.metrics import merge
-from aiowsgi.overview import Facts, Seat, overview
+from aiowsgi.overview import GONE, Facts, Seat, overview
 from aiowsgi.staffing import State
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class Census:
         """``workers`` gives those that there are; ``unready`` says why no requests should come."""
         self._workers = workers
         self._unready = unready
-        self._born = monotonic()
+        self.born = monotonic()
+        """When the whole began to serve, monotonic seconds."""
         # Of the last look; 0 is that of a worker's last report (``channel.py``).
         self._number = 0
         self._looks: dict[int, _Look] = {}
@@ -67,6 +68,9 @@ class Census:
         self._counts: dict[int, Tree] = {}
         self._gone: Tree = {}
         self._restarts = 0
+        self.own: Callable[[bool], Seat] | None = None
+        """Gives the seat of this process, with stacks or without, where it has served before there
+        were workers. It may be finishing still; once it has retired, only its counts are left."""
 
     async def look(self, *, with_stacks: bool = False) -> Tree:
         """An overview of all workers; see ``overview.py``."""
@@ -83,17 +87,20 @@ class Census:
             pass
         finally:
             del self._looks[number]
-        return self._overview(look.reports)
+        own = [] if self.own is None else [self.own(with_stacks)]
+        return self._overview(look.reports, own)
 
-    def _overview(self, reports: dict[int, Tree]) -> Tree:
-        seats = [
+    def _overview(self, reports: dict[int, Tree], own: list[Seat]) -> Tree:
+        seats = [seat for seat in own if seat.state != GONE]
+        seats += [
             Seat(worker.pid, worker.generation, worker.state.value, reports.get(worker.pid))
             for worker in self._workers()
         ]
         # Counts stand for a worker as long as it does, whether it has answered this time or not.
         silent = (counts for pid, counts in self._counts.items() if pid not in reports)
-        gone = merge([self._gone, *silent])
-        facts = Facts(time(), monotonic() - self._born, self._unready(), self._restarts, gone)
+        ours = (seat.report["counts"] for seat in own if seat.state == GONE and seat.report)
+        gone = merge([self._gone, *silent, *ours])
+        facts = Facts(time(), monotonic() - self.born, self._unready(), self._restarts, gone)
         return overview(facts, seats)
 
     def heard(self, worker: Worker, message: Message) -> None:

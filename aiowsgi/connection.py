@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from contextlib import suppress
 from enum import IntEnum
 from math import inf
@@ -212,7 +211,7 @@ class Connection(Line):
             self._reader.next_body()
             self._submit(self._exchange(request))
         elif mode == "off" or (mode == "auto" and request.expect_continue):
-            self._stream_body(request, ())
+            self._stream_body(request, b"")
         else:
             if request.expect_continue:
                 # If the client has gone, the loop has been told.
@@ -237,7 +236,7 @@ class Connection(Line):
                 intake.add(event)
                 if intake.full:
                     self._collecting = None
-                    self._stream_body(request, intake.take_blocks())
+                    self._stream_body(request, intake.take())
                     return
         except RequestError as error:
             self._refuse(error, request)
@@ -245,11 +244,11 @@ class Connection(Line):
             logger.error("a request body cannot be kept: %s", error)
             self._refuse(RequestError(507, "There is no room for the request's content."), request)
 
-    def _stream_body(self, request: Request, blocks: Iterable[bytes]) -> None:
-        """Start the application while its body still comes."""
+    def _stream_body(self, request: Request, held: bytes) -> None:
+        """Start the application while its body still comes, behind what was held of it."""
         streamed = StreamedBody(self._wake)
-        for block in blocks:
-            streamed.feed(block)
+        if held:
+            streamed.feed(held)
         self._streamed = streamed
         self._pump_body(streamed)
         stream = open_stream(streamed)

@@ -74,7 +74,7 @@ def report(hub: Hub, tally: Tally, born: float, *, with_stacks: bool = False) ->
         "rss": resident_bytes(),
         "counts": {**tally.snapshot(), "dropped": hub.dropped},
         "threads": {"busy": busy, "idle": max(0, size - busy), "detached": detached},
-        "connections": Counter(connection.state.name.lower() for connection in hub.connections),
+        "connections": _states(hub),
         "phases": Counter(flight.phase for flight in flights),
         "queued": sum(1 for flight in flights if flight.phase == "queued"),
         "in_flight": len(flights),
@@ -85,13 +85,22 @@ def report(hub: Hub, tally: Tally, born: float, *, with_stacks: bool = False) ->
     return tree
 
 
+def _states(hub: Hub) -> dict[str, int]:
+    # By number: a member of an enum is hashed in Python.
+    numbers = Counter(int(connection.state) for connection in hub.connections)
+    return {State(number).name.lower(): count for number, count in numbers.items()}
+
+
 def _flights(hub: Hub, tally: Tally) -> Iterator[_Flight]:
+    detached = set(hub.detached)
+    exchanges = tally.orphans() | detached
     for connection in hub.connections:
         if connection.state is State.BODY:
             yield _Flight(*connection.incoming, "reading")
-    awaited = {exchange for one in hub.connections if (exchange := one.exchange) is not None}
-    detached = set(hub.detached)
-    for exchange in awaited | tally.orphans() | detached:
+        # Most are idle, and not asked: thousands of them shall not hold up the loop.
+        elif connection.state is State.SERVING and (exchange := connection.exchange) is not None:
+            exchanges.add(exchange)
+    for exchange in exchanges:
         yield _of(exchange, "detached" if exchange in detached else _phase(exchange))
 
 

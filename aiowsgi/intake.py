@@ -26,13 +26,14 @@ THRESHOLD: Final = 512 * 1024
 class Intake:
     """A body in the making; used on the loop only."""
 
-    __slots__ = ("_blocks", "_file", "_to_disk", "size")
+    __slots__ = ("_file", "_held", "_to_disk", "size")
 
     def __init__(self, *, to_disk: bool) -> None:
         """``to_disk`` lets it grow beyond `THRESHOLD`, in a temporary file."""
         self._to_disk = to_disk
-        # What came, until there is a file.
-        self._blocks: list[bytes] = []
+        # What came, until there is a file. In one piece: of an upload that dribbles, a list would
+        # take thirty times the memory.
+        self._held = bytearray()
         self._file: IO[bytes] | None = None
         # Bytes held.
         self.size = 0
@@ -44,10 +45,10 @@ class Intake:
             import tempfile  # not at start: few servers ever need it
 
             self._file = tempfile.TemporaryFile(prefix="aiowsgi-")  # noqa: SIM115 (closed below)
-            self._file.writelines(self._blocks)
-            self._blocks.clear()
+            self._file.write(self._held)
+            self._held.clear()
         if self._file is None:
-            self._blocks.append(data)
+            self._held += data
         else:
             self._file.write(data)
 
@@ -56,22 +57,23 @@ class Intake:
         """It must not grow further: stream the body."""
         return not self._to_disk and self.size >= THRESHOLD
 
-    def take_blocks(self) -> list[bytes]:
+    def take(self) -> bytes:
         """Give away what was held, to begin a stream with."""
-        blocks, self._blocks = self._blocks, []
-        return blocks
+        held = bytes(self._held)
+        self._held.clear()
+        return held
 
     def open(self) -> IO[bytes]:
         """Give away the complete body as a file, from its beginning; raises OSError."""
         if self._file is None:
-            return io.BytesIO(b"".join(self.take_blocks()))
+            return io.BytesIO(self.take())
         self._file.seek(0)
         file, self._file = self._file, None
         return file
 
     def close(self) -> None:
         """Forget what was not given away."""
-        self._blocks.clear()
+        self._held.clear()
         if self._file is not None:
             # What is buffered is written first, for which a full disk still has no room.
             with suppress(OSError):

@@ -88,8 +88,7 @@ class Counts:
         # Clients that went before their response was complete.
         self._disconnects = 0
         self._bytes = 0
-        # By phase: how many are in each bucket, the last of which has no bound, and the sum of their
-        # seconds.
+        # By phase: how many are in each bucket, the last of which has no bound, and the sum of all.
         self._buckets = {phase: [0] * (len(BOUNDS) + 1) for phase in PHASES}
         self._seconds = dict.fromkeys(PHASES, 0.0)
 

@@ -30,12 +30,14 @@ from aiowsgi.metrics import BOUNDS, Counts, merge
 if TYPE_CHECKING:
     from aiowsgi.metrics import Tree
 
-__all__ = ["MOST", "Facts", "Seat", "overview"]
+__all__ = ["GONE", "MOST", "Facts", "Seat", "overview"]
 
 MOST: Final = 200
 """Requests shown, of one worker and in all: what somebody may look through. A guess."""
 
 UNRESPONSIVE: Final = "unresponsive"
+GONE: Final = "gone"
+"""States that workers have beside those of ``staffing.py``."""
 
 
 class Seat(NamedTuple):
@@ -43,6 +45,7 @@ class Seat(NamedTuple):
 
     pid: int
     generation: int
+    """Grows with each reload; 0 for a process that has served without a supervisor."""
     state: str
     report: Tree | None
     """None where it did not answer in time."""

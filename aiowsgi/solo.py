@@ -27,7 +27,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.exceptions import ConfigError
-from aiowsgi.overview import Facts, Seat, overview
+from aiowsgi.overview import GONE, Facts, Seat, overview
 from aiowsgi.seal import accept_waiting, seal
 from aiowsgi.server import Server
 
@@ -89,13 +89,19 @@ class Solo:
         return "" if self._server.ready else "starting"
 
     async def look(self, *, with_stacks: bool = False) -> Tree:
-        """An overview of this process, for the admin endpoint; see ``overview.py``."""
+        """An overview, for the admin endpoint; see ``overview.py``."""
         if self._supervisor is not None:
             return await self._supervisor.look(with_stacks=with_stacks)
-        report = self._server.report(with_stacks=with_stacks) if self._serving else None
-        state = "ready" if self._serving else "starting"
         facts = Facts(time(), monotonic() - self._born, self.unready())
-        return overview(facts, [Seat(os.getpid(), 1, state, report)])
+        return overview(facts, [self._seat(with_stacks)])
+
+    def _seat(self, with_stacks: bool) -> Seat:  # noqa: FBT001
+        if not self._serving:
+            return Seat(os.getpid(), 0, "starting", None)
+        state = "ready"
+        if self._supervisor is not None:
+            state = GONE if self._stop.is_set() else "retiring"
+        return Seat(os.getpid(), 0, state, self._server.report(with_stacks=with_stacks))
 
     async def run(self) -> int:
         """Serve until told to stop; the exit status, 0, 1 if requests were cut, or `EXIT_SPENT`.
@@ -183,6 +189,7 @@ class Solo:
             return
         # It serves; or it was told to stop, and so are we.
         self._supervisor, self._supervising = supervisor, supervising
+        supervisor.census.own, supervisor.census.born = self._seat, self._born
         self._server.stop_accepting()
         if more and not supervising.done():
             supervisor.resize(more)

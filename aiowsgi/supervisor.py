@@ -135,7 +135,8 @@ class Supervisor:
         self._closed = False
         # Requests were cut.
         self._cut = False
-        self._census = Census(lambda: self._crew, self.unready)
+        self.census = Census(lambda: self._crew, self.unready)
+        """What the workers do and have counted."""
         # All workers have served once since the start.
         self.settled = asyncio.Event()
         # Called when the listeners are about to be closed, for who accepts from them in this
@@ -170,7 +171,7 @@ class Supervisor:
 
     async def look(self, *, with_stacks: bool = False) -> Tree:
         """An overview of all workers, for the admin endpoint; see ``overview.py``."""
-        return await self._census.look(with_stacks=with_stacks)
+        return await self.census.look(with_stacks=with_stacks)
 
     def unready(self) -> str:
         """Why no requests should come; empty if they may."""
@@ -254,11 +255,11 @@ class Supervisor:
 
     def worker_reported(self, worker: Worker, message: Message) -> None:
         """Called by the crew."""
-        self._census.heard(worker, message)
+        self.census.heard(worker, message)
 
     def worker_ended(self, worker: Worker, status: int) -> None:
         """Called by the crew."""
-        self._census.ended(worker)
+        self.census.ended(worker)
         if worker.state is State.RETIRING:
             self._cut |= self._stopping and worker.served and status != 0
             logger.debug("worker %d has ended", worker.pid)

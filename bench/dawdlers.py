@@ -1,7 +1,8 @@
 """Clients that dawdle: many connections that send or read a byte a second, and hold on.
 
-They are held by one thread, which costs the load's core a few thousand system calls a second. A
-connection that its server closes is dropped and counted; the others are closed at the end.
+They are held by one thread, which costs the load's core a few thousand system calls a second,
+spread evenly over it. A connection that its server closes is dropped and no longer counted; the
+others are closed at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 STEP_SECONDS = 1.0
-"""Between two bytes."""
+"""Between two bytes of a connection."""
+PARTS = 50
+"""In which so many of them have their turn at once."""
 CONNECT_SECONDS = 10.0
 """For one connection to be made."""
 OPEN_SECONDS = 60.0
@@ -86,10 +89,12 @@ class Dawdlers:
         (self._readers if reads else self._senders).add(client)
 
     def _run(self) -> None:
-        while not self._stop.wait(STEP_SECONDS):
-            for client in tuple(self._readers):
+        part = 0
+        while not self._stop.wait(STEP_SECONDS / PARTS):
+            part = (part + 1) % PARTS
+            for client in tuple(self._readers)[part::PARTS]:
                 self._step(client, self._readers, reads=True)
-            for client in tuple(self._senders):
+            for client in tuple(self._senders)[part::PARTS]:
                 self._step(client, self._senders, reads=False)
 
     def _step(self, client: socket.socket, group: set[socket.socket], *, reads: bool) -> None:

@@ -13,13 +13,14 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from statistics import median
 from threading import Event, Thread
 from typing import NamedTuple
 
 from bench.load import wrk
 from bench.running import RunningServer
-from bench.servers import HOST, HTTPTOOLS, QUIET, ServerSpec, _aiowsgi
+from bench.servers import HOST, SERVERS
 from bench.system import choose_cores, cpu_seconds, free_port
 
 CONNECTIONS = 32
@@ -60,8 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measure(way: str, seconds: int) -> Figures:
     admin = f"{HOST}:{free_port()}"
-    options = (*HTTPTOOLS, QUIET, *(() if way == "off" else ("--admin", admin)))
-    spec = ServerSpec(way, "aiowsgi", _aiowsgi(*options))
+    plain = SERVERS["aiowsgi-httptools"]
+    options = [] if way == "off" else ["--admin", admin]
+    spec = replace(plain, arguments=lambda *given: [*plain.arguments(*given), *options])
     with RunningServer(spec, "bench.apps:small", THREADS, choose_cores().server) as server:
         wrk(server.port, "unique", CONNECTIONS, 1)
         with _watching(admin, way == "watched"):

@@ -3,23 +3,25 @@
 Each scenario starts a server with four threads, measures what it gives to good clients while it is
 in trouble, takes the trouble away and looks whether it serves again:
 
-=============  ===================================================================================
-``overload``   more requests of 20 ms than the threads can answer, from clients that wait for
-               what ``Retry-After`` says; *good* is a 200 within a second
-``stuck``      four requests that hang for ever, and then good clients
-``list``       clients that hardly read responses of 3 MB, given as one block, beside good ones
-``generator``  the same, given block by block
-``file``       the same, given as a file
-``dribble``    clients that send header sections or bodies, or read a page, a byte a second
-``descriptors``  150 descriptors, and 200 clients that hold on to their connections
-``soak``       good clients and slow uploads for long: memory at the end less that at the beginning
-``refuse``     every thread hangs and the queue is full: what refusing costs
-=============  ===================================================================================
+===============  =================================================================================
+``overload``     more requests of 20 ms than the threads can answer, from clients that wait for a
+                 second where they are refused; *good* is a 200 within a second
+``stuck``        four requests that hang for ever, and then good clients
+``list``         clients that hardly read responses of 3 MB, given as one block, beside good ones
+``generator``    the same, given block by block
+``file``         the same, given as a file
+``dribble``      clients that send header sections or bodies, or read a page, a byte a second
+``descriptors``  150 descriptors, and 200 clients that hold on to their connections; *good* is how
+                 many of them were served
+``soak``         good clients and slow uploads for long: memory at the end less that at the
+                 beginning
+``refuse``       every thread hangs and the queue is full: what refusing costs
+===============  =================================================================================
 
-*Good* is requests served a second to good clients, and, where it has a second figure, what share
-that is of what the same server does untroubled. Figures of one run are for comparing its rows only.
-The trouble of ``descriptors`` is one that only aiowsgi and few others are built for; that of
-``stuck`` ends by itself in none of the others.
+*Good* is requests served a second to good clients; *of untroubled*, what share that is of what the
+same server does without the trouble (in ``overload``, of what its threads can do). *MB* is the
+resident memory that the trouble took. Figures of one run are for comparing its rows only: the load
+shares one processor with the clients that dawdle.
 """
 
 from __future__ import annotations
@@ -29,94 +31,30 @@ import asyncio
 import os
 import socket
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from bench import load
 from bench.dawdlers import BODIES, HEADERS, Dawdlers, reading
 from bench.report import markdown_table, number
 from bench.running import RunningServer, ServerError
 from bench.servers import HOST, SERVERS, Arguments, ServerSpec
+from bench.shopper import GOOD_SECONDS, Shopper
 from bench.system import choose_cores, cpu_seconds, raise_descriptor_limit, resident_kib
+from bench.trouble_app import WORK_SECONDS
 
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
-
+APP = "bench.trouble_app:app"
 THREADS = 4
-WORK_SECONDS = 0.020
-GOOD_SECONDS = 1.0
-"""Within which an answer is good."""
 PATIENCE_SECONDS = 5.0
 """Within which a server has to serve again to have recovered."""
 WAVE_SECONDS = 3
 """For which each crowd of slow uploads lasts in a long run."""
 BUSY = 8
 """Connections of good clients."""
-BLOCK = bytes(64 * 1024)
-BIG = bytes(3_000_000)
-PAGE = bytes(100_000)
 
-
-# The application
-
-
-def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Does what the path says, and answers thirteen bytes otherwise."""
-    answer = _PATHS.get(environ["PATH_INFO"])
-    if answer is not None:
-        return answer(environ, start_response)
-    start_response("200 OK", [("Content-Length", "13")])
-    return [b"Hello, world!"]
-
-
-def _work(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: ARG001
-    time.sleep(WORK_SECONDS)
-    start_response("200 OK", [("Content-Length", "4")])
-    return [b"done"]
-
-
-def _hang(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: ARG001
-    threading.Event().wait()
-    return []
-
-
-def _list(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: ARG001
-    start_response("200 OK", [("Content-Length", str(len(BIG)))])
-    return [BIG]
-
-
-def _page(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: ARG001
-    start_response("200 OK", [("Content-Length", str(len(PAGE)))])
-    return [PAGE]
-
-
-def _generator(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: ARG001
-    start_response("200 OK", [])
-    return (BLOCK for _ in range(len(BIG) // len(BLOCK)))
-
-
-def _file(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    start_response("200 OK", [("Content-Length", str(len(BIG)))])
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the server
-    file.write(BIG)
-    file.seek(0)
-    wrapper: Callable[[Any], Iterable[bytes]] = environ["wsgi.file_wrapper"]
-    return wrapper(file)
-
-
-_PATHS: dict[str, Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]] = {
-    "/work": _work,
-    "/hang": _hang,
-    "/page": _page,
-    "/list": _list,
-    "/generator": _generator,
-    "/file": _file,
-}
 
 # The servers
 
@@ -306,52 +244,11 @@ def _descriptors(server: RunningServer, size: Size) -> Outcome:
     return Outcome(served, None, 0.0, None, _recovers(server.port), note)
 
 
-# The overload, by clients of its own: wrk does not know that it should wait
-
-
-class _Shopper:
-    """A client that asks again and again, and waits when it is told to."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.latencies: list[float] = []
-        self.refused = self.late = self.lost = 0
-
-    async def shop(self, until: float) -> None:
-        """Ask until then."""
-        while time.monotonic() < until:
-            with suppress(OSError, asyncio.IncompleteReadError, ValueError):
-                await self._connected(until)
-            await asyncio.sleep(0.05)
-
-    async def _connected(self, until: float) -> None:
-        reader, writer = await asyncio.open_connection(HOST, self._port)
-        try:
-            while (now := time.monotonic()) < until:
-                writer.write(b"GET /work HTTP/1.1\r\nHost: x\r\n\r\n")
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + 30):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    length = head.lower().partition(b"content-length:")[2].split()[0]
-                    await reader.readexactly(int(length))
-                await self._take(head, time.monotonic() - now)
-        finally:
-            writer.close()
-
-    async def _take(self, head: bytes, latency: float) -> None:
-        if b" 200 " not in head.partition(b"\r\n")[0]:
-            self.refused += 1
-            await asyncio.sleep(1)
-        elif latency > GOOD_SECONDS:
-            self.late += 1
-        else:
-            self.latencies.append(latency)
-
-
 def _overload(server: RunningServer, size: Size) -> Outcome:
     seconds = 3 * size.seconds
 
-    async def main() -> list[_Shopper]:
-        shoppers = [_Shopper(server.port) for _ in range(size.overload)]
+    async def main() -> list[Shopper]:
+        shoppers = [Shopper(server.port) for _ in range(size.overload)]
         until = time.monotonic() + seconds
         tasks = [asyncio.create_task(shopper.shop(until)) for shopper in shoppers]
         await asyncio.wait(tasks, timeout=seconds + GOOD_SECONDS)
@@ -419,7 +316,9 @@ def _rows(options: argparse.Namespace) -> Iterator[list[str]]:
 def _outcome(name: str, spec: ServerSpec, size: Size) -> Outcome:
     python = "/bin/sh" if name == "descriptors" else sys.executable
     try:
-        with RunningServer(spec, "bench.trouble:app", THREADS, choose_cores().server, python) as it:
+        with RunningServer(
+            spec, "bench.trouble_app:app", THREADS, choose_cores().server, python
+        ) as it:
             return SCENARIOS[name](it, size)
     except (load.LoadError, ServerError) as error:
         return Outcome(note=str(error))

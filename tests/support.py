@@ -143,11 +143,13 @@ class FakePort:
 
     def _take(self, data):
         assert not self.closed, "a send on a port that is closed"
-        if not self.room:
+        # Read once: the test's thread may make room at any moment.
+        room = self.room
+        if not room:
             raise self.error
-        count = int(min(len(data), self.room, self.most))
+        count = int(min(len(data), room, self.most))
         self.taken += data[:count]
-        self.room -= count
+        self.room = room - count
         self.took()
         return count
 

@@ -90,23 +90,44 @@ def test_a_worker_that_hangs_holds_nobody_up():
 
 def test_counts_outlive_a_reload():
     """The workers are others, and no count has shrunk, though nobody had looked before."""
-    with served() as (admin, url):
+    with served("--workers", "2") as (admin, url):
         for _ in range(5):
             ask(url)
         os.kill(admin.program.process.pid, signal.SIGHUP)
-        eventually(lambda: [w["generation"] for w in admin.status()["workers"]] == [2])
+        eventually(lambda: [w["generation"] for w in admin.status()["workers"]] == [2, 2])
         status = admin.status()
         assert (status["counts"]["requests"]["2xx"], status["restarts"]) == (5, 0)
 
 
-def test_a_worker_that_dies_is_a_restart():
-    """What was seen of its counts stays."""
+def test_one_process_that_becomes_a_supervisor():
+    """Its requests are shown while it finishes them, and its counts stay for ever."""
     with served() as (admin, url):
         ask(url)
-        (worker,) = admin.status()["workers"]
+        (before,) = admin.status()["workers"]
+        assert (before["pid"], before["generation"]) == (admin.program.process.pid, 0)
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+            os.kill(admin.program.process.pid, signal.SIGHUP)
+            eventually(lambda: admin.states() == ["ready", "retiring"])
+            (request,) = admin.status()["requests"]
+            assert (request["worker"], request["phase"]) == (before["pid"], "reading")
+            sock.sendall(b"x")
+            assert sock.recv(12) == b"HTTP/1.1 200"
+        eventually(lambda: admin.states() == ["ready"])
+        (after,) = admin.status()["workers"]
+        assert after["pid"] != before["pid"]
+        assert admin.status()["counts"]["requests"]["2xx"] == 2
+
+
+def test_a_worker_that_dies_is_a_restart():
+    """What was seen of its counts stays."""
+    with served("--workers", "2") as (admin, url):
+        ask(url)
+        worker = admin.status()["workers"][0]
         os.kill(worker["pid"], signal.SIGKILL)
         eventually(lambda: admin.status()["restarts"] == 1)
-        eventually(lambda: admin.states() == ["ready"])
+        eventually(lambda: admin.states() == ["ready", "ready"])
         assert admin.status()["counts"]["requests"]["2xx"] == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -42,12 +43,25 @@ def test_it_is_full_at_the_threshold_unless_it_has_a_disk(to_disk):
 
 
 def test_what_is_held_can_begin_a_stream():
-    """The blocks are given away as they came, once."""
+    """It is given away once."""
     intake = Intake(to_disk=False)
     intake.add(b"a")
     intake.add(b"b")
-    assert intake.take_blocks() == [b"a", b"b"]
-    assert intake.take_blocks() == []
+    assert intake.take() == b"ab"
+    assert intake.take() == b""
+
+
+def test_an_upload_that_dribbles_takes_no_more_memory_than_its_size():
+    """However small its pieces are."""
+    intake = Intake(to_disk=False)
+    tracemalloc.start()
+    try:
+        for number in range(THRESHOLD // 8):
+            intake.add(b"%08d" % number)
+        assert tracemalloc.get_traced_memory()[0] < 2 * THRESHOLD
+    finally:
+        tracemalloc.stop()
+    assert intake.full
 
 
 def test_the_disk_is_used_beyond_the_threshold_only():
@@ -59,7 +73,7 @@ def test_the_disk_is_used_beyond_the_threshold_only():
         intake.add(b"x")
         intake.add(b"y")
         assert intake._file is not None
-        assert not intake._blocks
+        assert not intake._held
         intake.close()
         intake.close()
 

@@ -232,10 +232,14 @@ def test_a_thread_that_hangs_can_be_interrupted(serve_on_loops, connect, caplog)
     """An exception ends what is Python, and with it the detached thread."""
     caught = []
 
+    def spin():
+        while True:
+            sum(range(1000))
+
     def app(environ, start_response):
         try:
-            while environ["PATH_INFO"] == "/spin":
-                sum(range(1000))
+            if environ["PATH_INFO"] == "/spin":
+                spin()
         except RequestTimedOut as error:
             caught.append(error)
             raise

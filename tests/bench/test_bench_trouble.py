@@ -10,7 +10,8 @@ from support import PATIENCE, Client, eventually
 from aiowsgi import testing
 from bench import dawdlers, trouble
 from bench.dawdlers import BODIES, HEADERS, Dawdlers, reading
-from bench.trouble import Outcome, _recovers, _row, app
+from bench.trouble import Outcome, _recovers, _row
+from bench.trouble_app import BIG, BLOCK, app
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_the_big_responses_are_of_one_size(port, path) -> None:
     with Client(port) as client:
         client.get(path)
         body = client.read_response()[2]
-    assert len(trouble.BIG) - len(trouble.BLOCK) < len(body) <= len(trouble.BIG)
+    assert len(BIG) - len(BLOCK) < len(body) <= len(BIG)
 
 
 def test_a_row_of_the_table() -> None:
@@ -67,6 +68,6 @@ def test_what_aiowsgi_is_given_against_each_trouble() -> None:
     assert set(trouble._OPTIONS) <= set(trouble.SCENARIOS)
     for scenario in trouble.SCENARIOS:
         ours, *peers = trouble._servers(scenario)
-        command = ours.arguments("bench.trouble:app", 80, 4)
+        command = ours.arguments(trouble.APP, 80, 4)
         assert command[-len(trouble._OPTIONS.get(scenario, [])) :] or not peers
         assert bool(peers) is (scenario != "refuse")

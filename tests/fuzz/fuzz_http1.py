@@ -54,9 +54,14 @@ parse_head = Compared()
 
 def test_one_input(data: bytes) -> None:
     """One input: three bytes of choices, then the stream."""
-    choices, stream = data[:3], data[3:]
-    if len(choices) < 3:
+    if len(data) < 3:
         return
+    # Where the machine is slow for once, it is not the input.
+    assert any(seconds_for(data[:3], data[3:]) < LONGEST for _ in range(3))
+
+
+def seconds_for(choices: bytes, stream: bytes) -> float:
+    """Read the stream in every way; how much processor time that took."""
     started = process_time()
     parse_head.limits, parse_head.anything_new = choices[0] & 1, False
     limits = LIMITS[choices[0] & 1]
@@ -66,7 +71,7 @@ def test_one_input(data: bytes) -> None:
     assert read(parse_head, pieces, limits, forgetful=True).alike == whole
     if parse_head.anything_new:
         assert read("h11", [stream], limits, forgetful=True).alike == whole
-    assert process_time() - started < LONGEST
+    return process_time() - started
 
 
 if __name__ == "__main__":

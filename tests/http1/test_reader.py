@@ -141,8 +141,10 @@ def test_a_library_that_reads_otherwise(lie: RawHead) -> None:
     """Where the library's reading is not ours, the request is refused."""
     reader = RequestReader(lambda _: lie, Limits())
     reader.feed(GET)
-    with pytest.raises(RequestError, match="two ways"):
+    with pytest.raises(RequestError, match="two ways") as caught:
         reader.next_request()
+    assert caught.value.status == 400
+    assert reader.buffered == 0
 
 
 def test_a_library_that_refuses_what_is_good() -> None:
@@ -282,3 +284,23 @@ def test_nothing_is_remembered_for_long(reader: RequestReader) -> None:
         assert reader.next_request() is not None
         assert reader.next_body() is END_OF_BODY
         reader.forget()
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ([b"\r\n", GET], None),
+        ([b"\r\nG", GET[1:]], None),
+        ([b"\r\n", b"\r\n" + GET], 400),
+        ([b"\r\n", b"\r\n", GET], 400),
+        ([b"\r\n", b"\r"], 400),
+        ([b"\rG"], 400),
+        ([b"\r"], None),
+    ],
+)
+def test_one_empty_line_in_pieces(parser: str, pieces: list[bytes], status: int | None) -> None:
+    """One empty line before a request is skipped, and no second one, wherever the pieces end."""
+    reading = read(parser, pieces)
+    assert reading.status == status
+    assert len(reading.requests) == (status is None and GET[-4:] in b"".join(pieces))

@@ -59,6 +59,39 @@ def test_the_library_is_asked_once_for_what_is_alike(heads: list[bytes], calls: 
     assert calls_for(*heads) == calls
 
 
+def test_what_is_forgotten_is_parsed_again() -> None:
+    """Behind `forget` nothing of the request before is left."""
+    counted = Counted()
+    reader = RequestReader(counted, Limits())
+    for _ in range(2):
+        reader.feed(head())
+        assert reader.next_request() is not None
+        assert reader.next_body() is END_OF_BODY
+        reader.forget()
+    assert counted.calls == 2
+
+
+FIRST, LONGER = head(), head(target=b"/longer")
+LINE = len(b"GET /longer HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [
+        (Limits(request_line=LINE), None),
+        (Limits(request_line=LINE - 1), 414),
+        (Limits(header_size=len(LONGER)), None),
+        (Limits(header_size=len(LONGER) - 1), 431),
+        (Limits(request_line=0, header_size=0), None),
+    ],
+)
+@pytest.mark.parametrize("parser", PARSERS)
+def test_limits_are_those_of_every_request(parser: str, limits: Limits, status: int | None) -> None:
+    """A request like the one before is held to the limits by its own length."""
+    reading = read(parser, [FIRST + LONGER], limits)
+    assert (len(reading.requests), reading.status) == (1 if status else 2, status)
+
+
 def test_known_names_are_bounded() -> None:
     """Clients that invent names fill no memory."""
     parse_head = head_parser("h11")

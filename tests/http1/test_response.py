@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import re
+from http import HTTPStatus
 
 import h11
 import httptools
@@ -377,3 +378,24 @@ def test_whatever_is_sent_is_read_back_the_same_by_two_others(code, reason, fiel
     whole = read_response(data)
     assert whole.whole
     assert whole.body == body
+
+
+@pytest.mark.parametrize("first", ["0", "3"])
+@pytest.mark.parametrize("second", ["0", "3"])
+def test_content_length_is_said_once(first, second):
+    """By the application once, whatever it says, and by nobody else besides."""
+    with pytest.raises(ApplicationError, match="more than once"):
+        check_head("200 OK", [("Content-Length", first), ("content-length", second)])
+    for head_only in (False, True):
+        sent = head(fields=[("Content-Length", first)], body_length=5, head_only=head_only)
+        assert sent.data.lower().count(b"content-length") == 1
+
+
+RENAMED = {413: "Content Too Large", 414: "URI Too Long"}
+"""By RFC 9110, and in later versions of Python only."""
+
+
+@pytest.mark.parametrize("status", response_module._REASONS)
+def test_phrases_are_those_of_the_standards(status):
+    """The server's own answers have the reason phrases that everybody knows."""
+    assert reason_phrase(status) == RENAMED.get(status, HTTPStatus(status).phrase)
