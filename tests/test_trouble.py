@@ -14,7 +14,7 @@ from support import PATIENCE, UNIT, Client, Gate, eventually
 from aiowsgi import Config, Server
 from aiowsgi.bridge.stuck import RequestTimedOut
 
-SOON = 0.3 * UNIT
+SOON = 0.5 * UNIT
 """Seconds of the time limits that are meant to pass."""
 
 TRUSTING = {"proxy_headers": True, "forwarded_allow_ips": ("127.0.0.1",)}
