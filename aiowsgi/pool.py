@@ -75,12 +75,15 @@ class WorkerPool(Executor):
             thread = next((thread for thread in self._threads if thread.ident == ident), None)
             if thread is None or self._shut_down:
                 return False
+            # Before the other one starts: what that does shall find it done.
+            self._threads.remove(thread)
+            self._detached.add(thread)
             try:
                 self._start_thread()
             except RuntimeError:
+                self._detached.remove(thread)
+                self._threads.append(thread)
                 return False
-            self._threads.remove(thread)
-            self._detached.add(thread)
             return True
 
     def drop(self, tasks: Container[Callable[[], object]]) -> None:

@@ -199,6 +199,13 @@ def test_a_response_without_a_body_has_none(blocks, method, status):
     assert len(list(iterable)) <= 1
 
 
+def test_an_iterable_whose_blocks_go_nowhere_is_not_read_on():
+    """A response to HEAD ends with the head, however long the application could go on."""
+    blocks = iter([b"a", b"b", b"c"])
+    assert run(answering(blocks), FakeSink("HEAD"))[1].complete
+    assert list(blocks) == [b"b", b"c"]
+
+
 def test_http_1_0_ends_with_the_connection():
     """No chunks where the client knows none."""
     response, sink = run(answering(iter([b"hel", b"lo"])), FakeSink(http_11=False))

@@ -52,10 +52,10 @@ def test_outline() -> None:
 
 def test_split_fields_strips_values_only() -> None:
     """Our own reading of the fields starts behind the request line and strips the values."""
-    visible = bytes(range(0x21, 0x7F))
-    value = visible + b" " + visible[::-1]
-    head = b"GET http://a/ HTTP/1.1\r\nHost: x\r\nA:%b \r\nC: \t\r\n\r\n" % value
-    assert split_fields(head) == [(b"Host", b"x"), (b"A", value), (b"C", b"")]
+    for visible in range(0x21, 0x7F):
+        value = b"%c %c" % (visible, visible)
+        head = b"GET http://a/ HTTP/1.1\r\nHost: x\r\nA:%b \r\nC: \t\r\n\r\n" % value
+        assert split_fields(head) == [(b"Host", b"x"), (b"A", value), (b"C", b"")]
 
 
 @pytest.mark.parametrize(
