@@ -190,7 +190,7 @@ def test_kubernetes_probes(tmp_path):
     """With the pod's variables the probes are answered; they have no token to show."""
     (container,) = MANIFESTS["Deployment"]["spec"]["template"]["spec"]["containers"]
     token = tmp_path / "token"
-    token.write_text("secret")
+    token.write_text("a-secret-of-the-cluster")
     admin = free_port()
     variables = {item["name"]: item["value"] for item in container["env"]} | {
         "AIOWSGI_ADMIN": f"0.0.0.0:{admin}",
