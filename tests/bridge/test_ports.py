@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 
 import pytest
-from support import no_descriptor_leaks
+from support import PATIENCE, no_descriptor_leaks
 
 from aiowsgi.bridge import ports
 from aiowsgi.bridge.ports import SocketPort, TransportPort
@@ -179,3 +179,8 @@ def test_a_descriptor_given_to_another_is_never_sent_on(pair):
             theirs.recv(1)
     os.close(reader)
     os.close(writer)
+
+
+def test_a_transport_is_not_waited_for():
+    """A transport is the event loop's, which must not wait: there is no room at once or none."""
+    assert not TransportPort(object()).wait(PATIENCE)
