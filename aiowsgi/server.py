@@ -128,14 +128,7 @@ class Server:
         self._closed = loop.create_future()
         parse_head = head_parser(config.http)
         if self._listeners is None:
-            options = ListenOptions(
-                backlog=config.backlog,
-                reuse_port=config.reuse_port,
-                umask=config.umask,
-                uds_permissions=config.uds_permissions,
-            )
-            self._own_listeners = open_listeners([parse_bind(b) for b in config.bind], options)
-            self._listeners = self._own_listeners
+            self._listeners = self._own_listeners = _listen(config)
         executor = self._executor
         if executor is None:
             executor = self._pool = WorkerPool(config.threads)
@@ -145,21 +138,8 @@ class Server:
             self._make_service(),
             executor,
             parse_head,
-            Limits(
-                config.limit_request_line,
-                config.max_header_size,
-                config.limit_request_fields,
-                config.max_body_size,
-            ),
-            Timeouts(
-                header=config.header_timeout,
-                body=config.body_timeout,
-                write=config.write_timeout,
-                keep_alive=config.keep_alive,
-                queue=config.queue_timeout,
-                request=config.request_timeout,
-                slow=config.slow_request_log,
-            ),
+            _limits(config),
+            _timeouts(config),
             BacklogLimits(config.response_buffer, config.response_spool),
             config.request_buffering,
             config.queue_size,
@@ -394,3 +374,37 @@ class Server:
     ) -> None:
         """Stop; at once where an exception ends the block."""
         await self.stop(None if exc is None else 0)
+
+
+# A configuration's options, as the parts know them
+
+
+def _listen(config: Config) -> Listeners:
+    options = ListenOptions(
+        backlog=config.backlog,
+        reuse_port=config.reuse_port,
+        umask=config.umask,
+        uds_permissions=config.uds_permissions,
+    )
+    return open_listeners([parse_bind(bind) for bind in config.bind], options)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        config.limit_request_line,
+        config.max_header_size,
+        config.limit_request_fields,
+        config.max_body_size,
+    )
+
+
+def _timeouts(config: Config) -> Timeouts:
+    return Timeouts(
+        header=config.header_timeout,
+        body=config.body_timeout,
+        write=config.write_timeout,
+        keep_alive=config.keep_alive,
+        queue=config.queue_timeout,
+        request=config.request_timeout,
+        slow=config.slow_request_log,
+    )

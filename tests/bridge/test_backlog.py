@@ -180,15 +180,6 @@ def test_a_spool_that_was_cut_is_an_error():
     backlog.close()
 
 
-@pytest.fixture
-def file(tmp_path):
-    """A file of ten bytes, open."""
-    path = tmp_path / "file"
-    path.write_bytes(b"0123456789")
-    with path.open("rb", buffering=0) as opened:
-        yield opened
-
-
 def test_a_part_of_a_file_is_sent_from_a_duplicate(file):
     """The application may close its file before the client has read it."""
     with no_descriptor_leaks():

@@ -23,15 +23,6 @@ def pair():
         yield ours, theirs
 
 
-@pytest.fixture
-def file(tmp_path):
-    """A file of ten bytes, open."""
-    path = tmp_path / "file"
-    path.write_bytes(b"0123456789")
-    with path.open("rb", buffering=0) as opened:
-        yield opened
-
-
 def test_a_socket_port_outlives_the_transports_socket(pair):
     """The duplicate sends when the transport's descriptor is closed, and may be another's."""
     ours, theirs = pair
