@@ -277,6 +277,9 @@ class Supervisor:
 
     def _fail_start(self, worker: Worker, status: int) -> None:
         """Give up, with the worker's own message; in development, wait for the next change."""
+        if self._closed:
+            # Another has failed before it, and has said why.
+            return
         if self._generation.config.reload and self._generation.number > 1:
             logger.error("%s", worker.epitaph(status))
             self._held = True

@@ -68,6 +68,29 @@ def test_failed_start(tmp_path: Path, text: str, message: str) -> None:
     assert output.count("aiowsgi: ") == 1
 
 
+def test_workers_that_fail_together(tmp_path: Path) -> None:
+    """Of workers that cannot start, whose ends are seen at one moment, only one says why."""
+    write_app(
+        tmp_path,
+        """
+import os
+os.write(1, f"begun {os.getpid()}\\n".encode())
+os.read(os.open(os.environ["GATE"], os.O_RDONLY), 1)
+1 / 0
+""",
+    )
+    with gate(tmp_path) as fifo, starting(tmp_path, "-w", "2", GATE=str(fifo)) as program:
+        pids = [int(program.expect(r"begun (\d+)")[1]) for _ in range(2)]
+        program.process.send_signal(signal.SIGSTOP)
+        with fifo.open("r+b", buffering=0) as opened:
+            opened.write(b"oo")
+            for pid in pids:
+                wait_for_end(pid)
+        program.process.send_signal(signal.SIGCONT)
+        assert program.process.wait(PATIENCE) == 3
+        assert rest_of(program).count("ZeroDivisionError") == 1
+
+
 def test_bad_option_of_a_worker(home: Path) -> None:
     """What a worker finds wrong with the configuration ends the start with status 2."""
     with starting(home, "--certfile", "/no/such.pem") as program:
