@@ -32,12 +32,12 @@ from contextlib import suppress
 from enum import IntEnum
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from aiowsgi.bridge.exchange import CONTINUE, Exchange
 from aiowsgi.bridge.request_body import StreamedBody, open_stream
 from aiowsgi.endpoints import Upstream, behind_proxies, peer_of
-from aiowsgi.environ import Peer, peer_environ
+from aiowsgi.environ import Peer, PeerEnviron
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
 from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Request
 from aiowsgi.http1.reader import RequestReader
@@ -112,8 +112,8 @@ class Connection(Line):
         self._reader = RequestReader(hub.parse_head, hub.limits)
         # Set by connection_made.
         self._peer: Peer
-        # What every environ of this connection begins with; None before the first request.
-        self._environ: dict[str, Any] | None = None
+        # Makes the environs; None before the first request.
+        self._environ: PeerEnviron | None = None
         # The client expects that the response in the making is the last one.
         self._client_closes = False
         # When the wait began that the state's time limit is for, monotonic seconds.
@@ -146,7 +146,14 @@ class Connection(Line):
         """Called by the transport."""
         if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
-        self._ON_DATA[self.state](self, data)
+        if self.state is _IDLE and (request := self._reader.next_at_once(data)) is not None:
+            self._received_at = self._since = monotonic()
+            try:
+                self._submit(self._exchange(request))
+            except RequestError as error:
+                self._refuse(error, request)
+        else:
+            self._ON_DATA[self.state](self, data)
 
     def _parse(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -275,12 +282,12 @@ class Connection(Line):
         """Raises RequestError, where a trusted proxy makes no sense."""
         hub, environ = self._hub, self._environ
         if environ is None:
-            environ = self._environ = peer_environ(hub.service.environ, self._peer)
+            environ = self._environ = PeerEnviron(hub.service.environ, self._peer)
         if hub.trusted is not None:
-            script_name = environ["SCRIPT_NAME"]
+            script_name = hub.service.environ["SCRIPT_NAME"]
             request, peer, prefix = behind_proxies(request, self._peer, hub.trusted, script_name)
             if peer is not self._peer:
-                environ = peer_environ(hub.service.environ, peer) | {"SCRIPT_NAME": prefix}
+                environ = PeerEnviron(hub.service.environ | {"SCRIPT_NAME": prefix}, peer)
         exchange = Exchange(hub.service, self._outlet, environ, request, self._received_at)
         if hub.trusted is not None and hub.trusted.trusts(self._peer.remote_addr or None):
             upstream = Upstream.of(request.fields)
@@ -364,7 +371,8 @@ class Connection(Line):
             return
         self.state = _IDLE
         self._since = self._outlet.finished_at
-        self._read_on(reading=True)
+        if not self._reading:
+            self._read_on(reading=True)
         if reader.buffered:
             self._read_request()
         if self._eof and self.state is not _SERVING:
@@ -461,6 +469,8 @@ class Connection(Line):
             self._transport.close()
         # An idle connection shall be small.
         self._reader.forget()
+        if self._environ is not None:
+            self._environ.forget()
         return deadline
 
     def _look_head(self, now: float) -> float:

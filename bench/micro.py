@@ -15,7 +15,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from aiowsgi.environ import Peer, base_environ, build_environ, peer_environ
+from aiowsgi.environ import Peer, PeerEnviron, base_environ
 from aiowsgi.http1 import head_parser
 from aiowsgi.http1.events import Limits
 from aiowsgi.http1.reader import RequestReader
@@ -25,8 +25,9 @@ from bench.report import markdown_table, number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aiowsgi.http1.events import HeadParser, Request
+    from aiowsgi.http1.events import BodyEvent, HeadParser, Request
 
+ID = b"6f1c2f9e-54c3-4d55-9a5e-3d2f1b7a9c10"
 FIELDS = (
     b"Host: shop.example.com\r\n"
     b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n"
@@ -37,11 +38,12 @@ FIELDS = (
     b"Cookie: session=eyJ1c2VyX2lkIjo0MjE3fQ.Zr0wXg.8lq1Zk; theme=dark; consent=1\r\n"
     b"Cache-Control: max-age=0\r\n"
     b"X-Forwarded-For: 203.0.113.7\r\n"
-    b"X-Request-ID: 6f1c2f9e-54c3-4d55-9a5e-3d2f1b7a9c10\r\n\r\n"
+    b"X-Request-ID: %b\r\n\r\n" % ID
 )
 DIFFERENT = 256
 """Requests that are told apart by their paths; taken in turn."""
 HEADS = [b"GET /catalogue/item-%d?page=2 HTTP/1.1\r\n%b" % (n, FIELDS) for n in range(DIFFERENT)]
+VARYING = [head.replace(ID, b"%032x" % n) for n, head in enumerate(HEADS)]
 CHUNK = b"400\r\n" + b"x" * 1024 + b"\r\n"
 UPLOAD = (
     b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNK * 64 + b"0\r\n\r\n"
@@ -81,9 +83,14 @@ def pieces() -> Iterator[tuple[str, Callable[[], object]]]:
         if find_spec(name):
             parse = head_parser(name)
             yield f"{name}: parse a head of ten fields", _parsing(parse)
-            yield f"{name}: read a request, all checks", _reading(parse)
+            yield f"{name}: read a request, all checks", _reading(parse, HEADS, remember=False)
             yield f"{name}: read 64 chunks of 1 KiB", partial(_read_upload, parse)
-    yield "environ", _environ(_requests(head_parser("h11")))
+    parse = head_parser("h11")
+    yield "read a request that has the fields of the one before", _reading(parse, HEADS)
+    yield "read a request of which one value differs too", _reading(parse, VARYING)
+    requests = _requests(parse)
+    yield "environ", _environ(requests)
+    yield "environ, of the fields of the one before", _environ(requests[:1])
     yield "response: check status and fields", partial(check_head, "200 OK", RESPONSE_FIELDS)
     checked = check_head("200 OK", RESPONSE_FIELDS)
     yield "response: encode the head", partial(encode_head, checked, 13, CONTEXT)
@@ -94,31 +101,41 @@ def _parsing(parse: HeadParser) -> Callable[[], object]:
     return lambda: parse(next(heads))
 
 
-def _reading(parse: HeadParser) -> Callable[[], object]:
+def _reading(
+    parse: HeadParser, heads: list[bytes], *, remember: bool = True
+) -> Callable[[], object]:
     """One connection's reader over many requests, as on a kept connection."""
     reader = RequestReader(parse, Limits())
-    heads = itertools.cycle(HEADS)
+    turn = itertools.cycle(heads)
 
-    def read() -> None:
-        reader.feed(next(heads))
-        reader.next_request()
-        reader.next_body()
+    def read() -> Request | None:
+        data = next(turn)
+        if not remember:
+            reader.forget()
+        request = reader.next_at_once(data)
+        if request is None:
+            reader.feed(data)
+            request = reader.next_request()
+            reader.next_body()
+        return request
 
     return read
 
 
-def _read_upload(parse: HeadParser) -> None:
+def _read_upload(parse: HeadParser) -> BodyEvent:
     reader = RequestReader(parse, Limits())
     reader.feed(UPLOAD)
     reader.next_request()
-    while isinstance(reader.next_body(), bytes):
+    while isinstance(event := reader.next_body(), bytes):
         pass
+    return event
 
 
 def _requests(parse: HeadParser) -> list[Request]:
     reader = RequestReader(parse, Limits())
     requests = []
     for head in HEADS:
+        reader.forget()
         reader.feed(head)
         if request := reader.next_request():
             requests.append(request)
@@ -131,8 +148,8 @@ def _environ(requests: list[Request]) -> Callable[[], object]:
         multithread=True, multiprocess=False, errors=None, script_name="", software="aiowsgi"
     )
     turn = itertools.cycle(requests)
-    connection = peer_environ(base, PEER)
-    return lambda: build_environ(connection, next(turn), None, 0)
+    connection = PeerEnviron(base, PEER)
+    return lambda: connection.build(next(turn), None, 0)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ from aiowsgi.environ import (
     LONGEST,
     REMEMBERED,
     Peer,
+    PeerEnviron,
     base_environ,
-    build_environ,
-    peer_environ,
 )
 from aiowsgi.file_wrapper import FileWrapper
 from aiowsgi.http1.events import CHUNKED, Request
@@ -51,12 +50,8 @@ def build(asked=None, length=0, *, peer=PEER, stream=None, **base):
         "software": "aiowsgi",
         **base,
     }
-    return build_environ(
-        peer_environ(base_environ(**facts), peer),
-        asked or request(),
-        stream or io.BytesIO(),
-        length,
-    )
+    facts = base_environ(**facts)
+    return PeerEnviron(facts, peer).build(asked or request(), stream or io.BytesIO(), length)
 
 
 def test_every_key():
@@ -102,7 +97,7 @@ def test_the_standard_library_finds_no_fault():
 
 def test_an_environ_is_the_applications_own():
     """What one request changes, the next does not see."""
-    facts = peer_environ(
+    connection = PeerEnviron(
         base_environ(
             multithread=False,
             multiprocess=True,
@@ -112,13 +107,38 @@ def test_an_environ_is_the_applications_own():
         ),
         PEER,
     )
-    first = build_environ(facts, request(), io.BytesIO(), 0)
-    first.clear()
-    second = build_environ(facts, request(), io.BytesIO(), 0)
-    assert type(second) is dict
-    assert second["REMOTE_ADDR"] == "192.0.2.1"
-    assert not second["wsgi.multithread"]
-    assert second["wsgi.multiprocess"]
+    asked = request(fields=[(b"A", b"b")])
+    for _ in range(4):
+        environ = connection.build(asked, io.BytesIO(), 0)
+        assert type(environ) is dict
+        assert environ["REMOTE_ADDR"] == "192.0.2.1"
+        assert environ["HTTP_A"] == "b"
+        assert not environ["wsgi.multithread"]
+        assert environ["wsgi.multiprocess"]
+        environ.clear()
+
+
+def test_fields_that_come_again():
+    """A request that has the very fields of the one before gets them, and none of its others."""
+    connection = PeerEnviron(
+        base_environ(
+            multithread=True, multiprocess=False, errors=None, script_name="", software="x"
+        ),
+        PEER,
+    )
+    fields = [(b"Host", b"a"), (b"A", b"b"), (b"A", b"c"), (b"Transfer-Encoding", b"chunked")]
+    repeated = [
+        request("/a", "b")._replace(fields=fields, content_length=CHUNKED),
+        request("/c", "d", method="POST")._replace(fields=fields, content_length=CHUNKED),
+        request("/e", "")._replace(fields=fields, content_length=CHUNKED),
+    ]
+    other = request("/f", fields=[(b"C", b"d")])
+    for asked, length in [*zip(repeated, (3, CHUNKED, 4), strict=True), (other, 0), (other, 0)]:
+        stream = io.BytesIO()
+        alone = PeerEnviron(connection.common, PEER).build(asked, stream, length)
+        assert connection.build(asked, stream, length) == alone
+    connection.forget()
+    assert connection.build(repeated[0], None, 0)["HTTP_A"] == "b, c"
 
 
 def test_the_variables_of_tls_are_in_the_environ():

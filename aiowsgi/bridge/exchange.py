@@ -20,7 +20,7 @@ from typing import IO, Final
 from aiowsgi.bridge.disconnected import Disconnected
 from aiowsgi.bridge.outlet import Outlet
 from aiowsgi.bridge.request_body import StreamedBody
-from aiowsgi.environ import Peer, build_environ
+from aiowsgi.environ import Peer, PeerEnviron
 from aiowsgi.exceptions import ClientDisconnected, RequestError
 from aiowsgi.file_wrapper import FileRange
 from aiowsgi.http1.events import Request
@@ -149,12 +149,12 @@ class Exchange:
         self,
         service: Service,
         outlet: Outlet,
-        environ: Environ,
+        environ: PeerEnviron,
         request: Request,
         received_at: float,
     ) -> None:
-        """``environ`` is the connection's `peer_environ`; ``received_at`` when the request began
-        to come. The request has no body unless `carry` adds one."""
+        """``environ`` makes that of the request; ``received_at`` is when that began to come. It
+        has no body unless `carry` adds one."""
         self._service = service
         self._outlet = outlet
         self._environ = environ
@@ -186,7 +186,7 @@ class Exchange:
     def carry(
         self, stream: IO[bytes], length: int, streamed: StreamedBody | None = None
     ) -> Exchange:
-        """Add a body, before the exchange is given to a thread; see `build_environ`.
+        """Add a body, before the exchange is given to a thread; see `PeerEnviron`.
 
         ``streamed`` is what feeds ``stream``, where that still comes.
         """
@@ -237,7 +237,7 @@ class Exchange:
 
     def _make_environ(self) -> Environ:
         stream = BytesIO() if self._stream is None else self._stream
-        environ = build_environ(self._environ, self.request, stream, self._length)
+        environ = self._environ.build(self.request, stream, self._length)
         environ["aiowsgi.disconnected"] = self.disconnected
         environ["aiowsgi.request_id"] = self.request_id
         timeout = self._service.request_timeout
@@ -323,7 +323,8 @@ class Exchange:
     @property
     def client(self) -> tuple[str, str]:
         """Address and port, which the application may have changed in its environ."""
-        return self._environ["REMOTE_ADDR"], self._environ["REMOTE_PORT"]
+        common = self._environ.common
+        return common["REMOTE_ADDR"], common["REMOTE_PORT"]
 
     # The loop
 

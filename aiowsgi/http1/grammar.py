@@ -25,26 +25,23 @@ if TYPE_CHECKING:
     from aiowsgi.http1.buffer import Buffer
     from aiowsgi.http1.events import Limits
 
-__all__ = ["FIELD_LINE", "LINE_BEGINNING", "TOKEN", "LineCheck", "check_head", "split_fields"]
+__all__ = ["FIELD_LINE", "TOKEN", "VALUE", "LineCheck", "check_head", "split_fields"]
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 """``token`` of RFC 9110 section 5.6.2, as a pattern."""
 
-# RFC 9110 section 5.5: VCHAR, obs-text, SP and HTAB; other CTL characters are refused.
-_VALUE = rb"[\t -~\x80-\xff]*+"
+VALUE: Final = rb"[\t -~\x80-\xff]*+"
+"""RFC 9110 section 5.5: VCHAR, obs-text, SP and HTAB; other CTL characters are refused."""
 
 # RFC 9112 section 3.2: no form of request-target has a byte outside VCHAR.
 _TARGET = rb"[!-~]++"
 
-FIELD_LINE: Final = re.compile(rb"(" + TOKEN + rb"):(" + _VALUE + rb")\r\n")
+FIELD_LINE: Final = re.compile(rb"(" + TOKEN + rb"):(" + VALUE + rb")\r\n")
 """``field-line CRLF`` (RFC 9112 section 5): no whitespace before the colon, no obs-fold."""
 
 _REQUEST_LINE = rb"(" + TOKEN + rb") (" + _TARGET + rb") HTTP/(1\.[01])\r\n"
-_HEAD = re.compile(_REQUEST_LINE + rb"(?:" + TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n")
+_HEAD = re.compile(_REQUEST_LINE + rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*+\r\n")
 _FIRST_LINE = re.compile(_REQUEST_LINE)
-
-LINE_BEGINNING: Final = re.compile(rb"(" + TOKEN + rb") (/[!-~]*+)")
-"""Method and target of a request line whose target has the origin form."""
 
 _FIRST_LINE_OTHER_VERSION = re.compile(TOKEN + rb" " + _TARGET + rb" HTTP/[0-9]\.[0-9]\r\n")
 _TOKEN_START = re.compile(TOKEN)

@@ -4,12 +4,6 @@ The reader joins the rooms around it: the raw grammar stands before the parser l
 meaning of the fields behind it, and the body is read by our own hand. It holds what it is fed
 until it is asked, so that bytes of a later request stay unparsed while one is being served.
 
-Clients repeat themselves: on a kept connection most requests have the very fields of the one
-before. So a header section that differs from the one before in method and target only is not taken
-apart again. All else in a `Request` follows from the bytes behind the target, and equal bytes have
-equal meaning; no request is compared with one of another connection. A browser's requests for a
-page and its pictures differ, those of programs and their libraries hardly ever do.
-
 Its laws: what comes out depends on the bytes only, never on how they were split (but for when a
 fault is reported); and once a fault was found the same is reported for ever, for behind it no
 byte's place in the stream is known.
@@ -24,9 +18,9 @@ from aiowsgi.exceptions import RequestError
 from aiowsgi.http1.body import body_reader
 from aiowsgi.http1.buffer import Buffer
 from aiowsgi.http1.events import END_OF_BODY, RawHead, Request
-from aiowsgi.http1.grammar import LINE_BEGINNING, LineCheck, check_head, split_fields
+from aiowsgi.http1.grammar import LineCheck, check_head, split_fields
+from aiowsgi.http1.predecessor import Predecessor
 from aiowsgi.http1.semantics import interpret
-from aiowsgi.http1.target import parse_target
 
 if TYPE_CHECKING:
     from aiowsgi.http1.body import BodyReader
@@ -48,9 +42,7 @@ class _State(IntEnum):
 # A member is looked up in its class in a tenth of the time that a request takes to parse.
 _START, _HEAD, _BODY, _CLOSED, _FAILED = _State
 _CR = 0x0D
-
-_LONGEST = 4096
-"""Bytes of a head beyond which it is not remembered; a connection's memory is bounded with it."""
+_END = b"\r\n\r\n"
 
 
 class RequestReader:
@@ -78,9 +70,7 @@ class RequestReader:
         self._limits = limits
         self._buffer = Buffer()
         self._state = _START
-        # The request before, and its header section from behind the target on; None where the
-        # next cannot be like it.
-        self._before: tuple[bytes, Request] | None = None
+        self._before = Predecessor(limits)
         # Checks a header section that is incomplete; None unless one is held.
         self._line_check: LineCheck | None = None
         # Reads the body of the request that was given out; None where it has none.
@@ -109,6 +99,19 @@ class RequestReader:
         """
         return self._state <= _HEAD and len(self._buffer) > 0
 
+    def next_at_once(self, data: bytes) -> Request | None:
+        """The next request, where it is simple: ``data``, with nothing held, is one whole head,
+        like the one before, and no body follows.
+
+        Else None, and nothing was taken: feed ``data``. Behind a simple one comes a request.
+        """
+        if self._state is not _START or len(self._buffer) > 0:
+            return None
+        request = self._before.same(data)
+        if request is None and data.find(_END) == len(data) - len(_END):
+            request = self._before.similar(data)
+        return None if request is None or request.content_length else request
+
     def next_request(self) -> Request | None:
         """The next request's head, or None until more of it is fed.
 
@@ -131,57 +134,22 @@ class RequestReader:
     # Header section
 
     def _read_request(self) -> Request | None:
-        head = self._buffer.take_through(b"\r\n\r\n")
+        head = self._buffer.take_through(_END)
         if head is None:
             self._check_incomplete()
             return None
         if head[0] == _CR and self._state is _START:
             head = head.removeprefix(b"\r\n")
-        request = self._recall(head)
+        request = self._before.similar(head)
         if request is None:
             request = _read_head(head, self._parse_head, self._limits)
-            self._remember(head, request)
+            self._before.remember(head, request)
         self._line_check = None
         self._last = not request.keep_alive
         if request.content_length:
             self._body = body_reader(request.content_length, self._limits)
         self._state = _BODY
         return request
-
-    def _recall(self, head: bytes) -> Request | None:
-        """The request, if its head differs from the one before in method and target only."""
-        before = self._before
-        if before is None:
-            return None
-        ending, like = before
-        match = LINE_BEGINNING.match(head)
-        if match is None:
-            return None
-        end = match.end()
-        limits = self._limits
-        if (
-            not head.startswith(ending, end)
-            or end + len(ending) != len(head)
-            or 0 < limits.header_size < len(head)
-            or 0 < limits.request_line < end + len(b" HTTP/1.1")
-        ):
-            return None
-        method, target = match[1].decode(), match[2].decode()
-        path, query, _ = parse_target(method, target)
-        # What calling Request does, without the call of Python's in between.
-        return tuple.__new__(Request, (method, target, path, query, *like[4:]))
-
-    def _remember(self, head: bytes, request: Request) -> None:
-        """Keep what the next request may be like."""
-        self._before = None
-        # A target in absolute form has a part in what a request means.
-        if request.keep_alive and request.target.startswith("/") and len(head) <= _LONGEST:
-            end = len(request.method) + 1 + len(request.target)
-            self._before = head[end:], request
-
-    def forget(self) -> None:
-        """Keep nothing for the next request: it may be long in coming."""
-        self._before = None
 
     def _check_incomplete(self) -> None:
         held = self._buffer
@@ -193,6 +161,10 @@ class RequestReader:
         if self._line_check is None:
             self._line_check = LineCheck(self._limits)
         self._line_check.incomplete(held)
+
+    def forget(self) -> None:
+        """Keep nothing for the next request: it may be long in coming."""
+        self._before.forget()
 
     # Body
 

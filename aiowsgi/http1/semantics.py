@@ -24,18 +24,18 @@ from aiowsgi.http1.target import check_authority, parse_target
 if TYPE_CHECKING:
     from aiowsgi.http1.events import Limits, RawHead
 
-__all__ = ["interpret"]
+__all__ = ["ACTED_UPON", "interpret"]
 
-# The few fields that this server itself acts upon, in lower case: those that are a list may come
-# on several lines (RFC 9110 section 5.3), the others may not.
+# Those that are a list may come on several lines (RFC 9110 section 5.3), the others may not.
 _LISTS: Final = frozenset({b"connection", b"expect"})
-_ACTED_UPON: Final = _LISTS | {
+ACTED_UPON: Final = _LISTS | {
     b"content-length",
     b"content_length",
     b"host",
     b"transfer-encoding",
     b"transfer_encoding",
 }
+"""Names of the fields that this server itself acts upon, in lower case."""
 
 # Names as they were sent that are not among these: most of every request's. The bound keeps a
 # client that invents names from filling memory.
@@ -56,7 +56,7 @@ def interpret(raw: RawHead, limits: Limits) -> Request:
         if name in _passed_over:
             continue
         lowered = name.lower()
-        if lowered not in _ACTED_UPON:
+        if lowered not in ACTED_UPON:
             if len(_passed_over) < _REMEMBERED:
                 _passed_over.add(name)
         elif lowered in acted_upon:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from aiowsgi.exceptions import RequestError
 
-__all__ = ["Target", "check_authority", "parse_target"]
+__all__ = ["Target", "check_authority", "parse_target", "split_origin_form"]
 
 Target: TypeAlias = tuple[str, str, str | None]
 """Path, query, and authority, as ``events.Request`` has them; no authority but in absolute-form."""
@@ -43,11 +43,16 @@ def parse_target(method: str, target: str) -> Target:
     if method == "CONNECT":
         raise RequestError(501, "This is an origin server; CONNECT is not implemented.")
     if target.startswith("/"):
-        path, _, query = target.partition("?")
-        return path, query, None
+        return *split_origin_form(target), None
     if target == "*":
         return _asterisk_form(method)
     return _absolute_form(method, target)
+
+
+def split_origin_form(target: str) -> tuple[str, str]:
+    """Path and query of a target in origin form, which has no fragment."""
+    path, _, query = target.partition("?")
+    return path, query
 
 
 def _asterisk_form(method: str) -> Target:

@@ -9,6 +9,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from kernel import service_for
 from support import PATIENCE, FakePort, Signal, no_descriptor_leaks, read_response
 
 from aiowsgi.bridge import exchange as exchange_module
@@ -16,10 +17,9 @@ from aiowsgi.bridge.backlog import BacklogLimits
 from aiowsgi.bridge.exchange import Exchange, Service
 from aiowsgi.bridge.outlet import Drained, Outlet
 from aiowsgi.bridge.request_body import StreamedBody, open_stream
-from aiowsgi.environ import Peer, base_environ, peer_environ
+from aiowsgi.environ import Peer, PeerEnviron
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
 from aiowsgi.http1.events import CHUNKED, Request
-from aiowsgi.wsgi_errors import ErrorStream
 
 PEER = Peer("127.0.0.1", "1234", "localhost", "80", "http")
 
@@ -35,20 +35,13 @@ class Scene:
     """An exchange on an outlet, and what becomes of it."""
 
     def __init__(self, app, asked=None, port=None, *, limits=None, notify=False):
-        base = base_environ(
-            multithread=True,
-            multiprocess=False,
-            errors=ErrorStream(),
-            script_name="",
-            software="aiowsgi",
-        )
-        self.service = Service(app, base, server="", send_date=False)
+        self.service = service_for(app)
         self.reported = []
         self.service.finished = lambda *facts: self.reported.append(facts)
         self.port = port or FakePort()
         self.wake = Signal()
         self.outlet = Outlet(self.port, self.wake, limits or BacklogLimits())
-        environ = peer_environ(base, PEER)
+        environ = PeerEnviron(self.service.environ, PEER)
         self.exchange = Exchange(self.service, self.outlet, environ, asked or request(), 1.0)
         self.outlet.lend(self.exchange, notify=notify)
 
@@ -113,8 +106,12 @@ def test_nobody_waits_for_an_exchange_that_was_given_up():
 
 
 def test_giving_up_without_a_body_is_nothing():
-    """A request that has none holds none."""
-    Scene(None).exchange.give_up()
+    """A request that has none holds none: nothing is sent, and nobody is told."""
+    scene = Scene(lambda environ, start_response: pytest.fail("called"))
+    assert scene.outlet.revoke(scene.exchange, unless_claimed=True)
+    scene.exchange.give_up()
+    assert scene.run() == b""
+    assert not scene.reported
 
 
 @pytest.mark.parametrize("outcome", ["good", "bad"])
@@ -180,7 +177,7 @@ def test_a_fault_of_the_servers_own_tears_the_connection(monkeypatch, caplog, at
 
     scene = Scene(app)
     if at == "environ":
-        monkeypatch.setattr(exchange_module, "build_environ", fail)
+        monkeypatch.setattr(PeerEnviron, "build", fail)
     else:
         monkeypatch.setattr(Outlet, "send", fail)
     scene.run()

@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "http1")]
 
 with atheris.instrument_imports(include=["aiowsgi"]):
-    from reading import read, split_at
+    from reading import by_heads, read, split_at
 
     from aiowsgi.http1 import httptools_parser
     from aiowsgi.http1.events import Limits, RawHead
@@ -67,6 +67,7 @@ def seconds_for(choices: bytes, stream: bytes) -> float:
     limits = LIMITS[choices[0] & 1]
     cuts = (choices[1], choices[1] + choices[2], choices[2])[: choices[0] >> 1 & 3]
     whole = read("httptools", [stream], limits).alike
+    assert read("httptools", by_heads(stream), limits).alike == whole
     pieces = split_at(stream, cuts)
     assert read(parse_head, pieces, limits, forgetful=True).alike == whole
     if parse_head.anything_new:

@@ -58,6 +58,10 @@ def read(
     body = b""
     try:
         for piece in pieces:
+            at_once = None if current or forgetful else reader.next_at_once(piece)
+            if at_once is not None:
+                requests.append((at_once, b""))
+                continue
             reader.feed(piece)
             while True:
                 if current is None:
@@ -82,6 +86,12 @@ def read(
 def in_pieces(data: bytes, size: int) -> list[bytes]:
     """The data in pieces of ``size`` bytes."""
     return [data[i : i + size] for i in range(0, len(data), size)]
+
+
+def by_heads(data: bytes) -> list[bytes]:
+    """The data cut behind every empty line, where most requests end."""
+    *heads, rest = data.split(b"\r\n\r\n")
+    return [head + b"\r\n\r\n" for head in heads] + [rest] * bool(rest)
 
 
 def split_at(data: bytes, cuts: Iterable[int]) -> list[bytes]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reading import PARSERS, read
+from reading import PARSERS, by_heads, read
 from wire import ROWS
 from wire.row import head
 
@@ -47,16 +49,60 @@ LONGEST = head(b"A: " + b"b" * (4096 - len(head(b"A: "))))
         ([head(), head(), head(target=b"/a?b"), head(method=b"PUT", target=b"/c")], 1),
         ([head(), head(b"A: b"), head(b"A: b")], 2),
         ([head(), head(b"A: b"), head()], 3),
+        ([head(b"A: b", b"C: d"), head(b"A: cde", b"C: "), head(b"A:", b"C:\t\xe9 ")], 1),
+        ([head(b"A: b"), head(b"a: b")], 2),
+        ([head(b"A: b"), head(b"AA: b")], 2),
+        ([head(b"A: b", b"C: d"), head(b"C: d", b"A: b")], 2),
+        ([head(b"Connection: a"), head(b"Connection: b")], 2),
+        ([head(b"CONNECTION: a"), head(b"CONNECTION: b")], 2),
+        ([head(b"Content-Length: 0"), head(b"Content-Length: 00")], 2),
         ([head(), head(target=b"http://x/"), head()], 3),
         ([head(target=b"*", method=b"OPTIONS")] * 2, 2),
         ([LONG, LONG], 2),
         ([LONGEST, LONGEST], 1),
-        ([head(b"A: bc"), head(b"A: b")], 2),
+        ([head(b"A: bc"), head(b"A: b")], 1),
+        ([LONGEST, LONG], 2),
     ],
 )
 def test_the_library_is_asked_once_for_what_is_alike(heads: list[bytes], calls: int) -> None:
-    """Only a request that differs in more than method and target is parsed, or is a long one."""
+    """Parsed are only long requests, and those that differ in more than method, target and values.
+
+    But for the values of fields that this server acts upon.
+    """
     assert calls_for(*heads) == calls
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (b"A: other", b"other"),
+        (b"A:other", b"other"),
+        (b"A: \t o  t\t ", b"o  t"),
+        (b"A:", b""),
+        (b"A: \xff", b"\xff"),
+        (b"A: a:b", b"a:b"),
+        (b"A: \x00", 400),
+        (b"A: \n", 400),
+        (b"A: \rB: c", 400),
+        (b"A : b", 400),
+        (b" A: b", 400),
+        (b"A", 400),
+    ],
+)
+@pytest.mark.parametrize("cut", [by_heads, lambda data: [data]])
+def test_a_value_that_differs(
+    parser: str, line: bytes, value: bytes | int, cut: Callable[[bytes], list[bytes]]
+) -> None:
+    """It is taken as the grammar has it, and refused where that has no such value."""
+    stream = head(b"A: first", b"B: c") + head(line, b"B: c", target=b"/a?b")
+    reading = read(parser, cut(stream))
+    if isinstance(value, int):
+        assert (len(reading.requests), reading.status) == (1, value)
+    else:
+        (_, _), (request, _) = reading.requests
+        assert [value for _, value in request.fields] == [b"x", value, b"c"]
+        assert (request.target, request.path, request.query) == ("/a?b", "/a", "b")
 
 
 def test_what_is_forgotten_is_parsed_again() -> None:
@@ -117,4 +163,6 @@ def test_it_makes_no_difference(
     for place, width, inserted in edits:
         at = place % (len(stream) + 1)
         stream = stream[:at] + inserted + stream[at + width :]
-    assert read(parser, [stream]) == read(parser, [stream], forgetful=True)
+    alone = read(parser, [stream], forgetful=True)
+    assert read(parser, [stream]) == alone
+    assert read(parser, by_heads(stream)).alike == alone.alike

@@ -1,0 +1,160 @@
+"""The request before, on a kept connection, and what of it holds for the next.
+
+Clients repeat themselves: most requests of a connection have the fields of the one before, or
+differ in the values of a few that only the application reads, such as an identifier. A header
+section of that kind is not taken apart again. Why that is safe: of a request, all but method,
+target and field values follows from the lines that are equal, and equal bytes have equal meaning;
+a line that differs must have the name of the line that stood in its place, a name that this server
+does not act upon (`semantics.ACTED_UPON`), and a value that the grammar allows. Anything else is
+read as if it were the first. No request is compared with one of another connection.
+
+What it saves (`python -m bench.micro`): nine tenths of reading a request of ten fields with h11,
+two thirds with httptools.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from aiowsgi.http1.events import Request
+from aiowsgi.http1.grammar import TOKEN, VALUE
+from aiowsgi.http1.semantics import ACTED_UPON
+from aiowsgi.http1.target import split_origin_form
+
+if TYPE_CHECKING:
+    from aiowsgi.http1.events import Limits
+
+__all__ = ["Predecessor"]
+
+# Method and target; of the latter's forms only the origin form, and without a fragment.
+_LINE_BEGINNING = re.compile(rb"(" + TOKEN + rb") (/[!\"$-~]*+)")
+_VALUE = re.compile(VALUE)
+_AFTER_TARGET = len(" HTTP/1.1")
+
+_LONGEST = 4096
+"""Bytes of a head beyond which it is not remembered; a connection's memory is bounded with it."""
+
+
+class Predecessor:
+    """What a connection's reader remembers of the request before."""
+
+    __slots__ = (
+        "_ending",
+        "_lines",
+        "_longest",
+        "_longest_beginning",
+        "_request",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        # The bounds that `grammar.check_head` has, and our own.
+        self._longest = min(limits.header_size or sys.maxsize, _LONGEST)
+        self._longest_beginning = (limits.request_line or sys.maxsize) - _AFTER_TARGET
+        # None where there is none that the next could be like.
+        self._request: Request | None = None
+        # Its header section from behind the target on; and that line by line, once asked for.
+        self._ending = b""
+        self._lines: list[bytes] = []
+
+    def remember(self, head: bytes, request: Request) -> None:
+        """``head`` was found to be ``request``, which the next may be like."""
+        self._request = None
+        # A target in absolute form has a part in what a request means.
+        if request.keep_alive and request.target.startswith("/") and len(head) <= self._longest:
+            self._request = request
+            self._ending = head[len(request.method) + 1 + len(request.target) :]
+            self._lines = []
+
+    def forget(self) -> None:
+        """Keep nothing for the next request: it may be long in coming."""
+        self._request = None
+        self._ending, self._lines = b"", []
+
+    def same(self, data: bytes) -> Request | None:
+        """The request, where ``data`` is one whole head that has the very fields again, or None."""
+        like = self._request
+        match = _LINE_BEGINNING.match(data)
+        if like is None or match is None:
+            return None
+        end = match.end()
+        ending = self._ending
+        size = end + len(ending)
+        if (
+            size != len(data)
+            or not data.startswith(ending, end)
+            or size > self._longest
+            or end > self._longest_beginning
+        ):
+            return None
+        return _like(like, match, like.fields)
+
+    def similar(self, head: bytes) -> Request | None:
+        """The request that the whole ``head`` is, where its fields differ in values at the most."""
+        like = self._request
+        match = _LINE_BEGINNING.match(head)
+        if like is None or match is None:
+            return None
+        end = match.end()
+        if len(head) > self._longest or end > self._longest_beginning:
+            return None
+        ending = head[end:]
+        lines = ending.split(b"\r\n")
+        fields = self._compare(lines, like.fields)
+        if fields is None:
+            return None
+        request = _like(like, match, fields)
+        if request is not None:
+            self._request, self._ending, self._lines = request, ending, lines
+        return request
+
+    def _compare(
+        self, lines: list[bytes], fields: list[tuple[bytes, bytes]]
+    ) -> list[tuple[bytes, bytes]] | None:
+        """The fields with the values that ``lines`` give; None where more than values differs.
+
+        The very same list where nothing does.
+        """
+        if not self._lines:
+            self._lines = self._ending.split(b"\r\n")
+        if len(lines) != len(self._lines):
+            return None
+        if lines == self._lines:
+            return fields
+        fields = fields.copy()
+        # The first line is the request line's rest.
+        number = -1
+        for line, before in zip(lines, self._lines, strict=True):
+            if line != before:
+                value = _other_value(line, before)
+                if value is None:
+                    return None
+                fields[number] = fields[number][0], value
+            number += 1
+        return fields
+
+
+def _other_value(line: bytes, before: bytes) -> bytes | None:
+    """The value of a field line; None where it could mean more than that of ``before``."""
+    name, colon, _ = before.partition(b":")
+    size = len(name) + 1
+    if (
+        not colon
+        or name.lower() in ACTED_UPON
+        or not line.startswith(name + colon)
+        or not _VALUE.fullmatch(line, size)
+    ):
+        return None
+    return line[size:].strip(b" \t")
+
+
+def _like(
+    like: Request, match: re.Match[bytes], fields: list[tuple[bytes, bytes]]
+) -> Request | None:
+    method, target = match[1].decode(), match[2].decode()
+    if method == "CONNECT":
+        return None
+    path, query = split_origin_form(target)
+    # What calling Request does, without the call of Python's in between.
+    return tuple.__new__(Request, (method, target, path, query, *like[4:6], fields, *like[7:]))
