@@ -299,8 +299,7 @@ class Connection(Line):
         """Give a request to the pool."""
         hub = self._hub
         request = exchange.request
-        late = 0 < hub.timeouts.queue <= exchange.waited_before
-        if late or hub.queue_full(exchange):
+        if hub.refuses(exchange):
             exchange.give_up()
             self._refuse(RequestError(503, BUSY), request, RETRY_AFTER)
             return

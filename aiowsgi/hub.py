@@ -18,6 +18,7 @@ from aiowsgi.bridge.backlog import BacklogLimits
 from aiowsgi.bridge.exchange import Exchange, Service
 from aiowsgi.bridge.wakeups import Wakeups
 from aiowsgi.dispatch import Dispatcher, Fairness
+from aiowsgi.handover import Handover
 from aiowsgi.http1.events import HeadParser, Limits
 from aiowsgi.overtime import Budget, Overtime
 from aiowsgi.patrol import Patrol
@@ -98,6 +99,8 @@ class Hub:
     """Hands a callable to a thread. Raises RuntimeError where the executor is shut down."""
     waiting: Callable[[], int] = field(init=False)
     """Number of entries in the pool's queue; an embedder's executor keeps that to itself."""
+    handover: Handover | None = field(init=False)
+    """What is on its way to the pool's queue; None before an embedder's executor."""
     dispatcher: Dispatcher | None = field(init=False)
     """The queue before the pool; None where every request goes straight there."""
     overtime: Overtime = field(init=False)
@@ -106,8 +109,10 @@ class Hub:
         self.wakeups = Wakeups(self.loop)
         self.patrol = Patrol(self.loop, self.timeouts.shortest())
         pool = self.executor
+        self.handover = None
         if isinstance(pool, WorkerPool):
-            self.execute, self.waiting = pool.execute, pool.waiting
+            self.handover = Handover(self.loop, pool.execute)
+            self.execute, self.waiting = self.handover.submit, pool.waiting
         else:
             self.execute, self.waiting = pool.submit, int
         self.overtime = Overtime(self.service, pool, self.budget, self.timeouts)
@@ -126,9 +131,11 @@ class Hub:
         """Those whose threads hang beyond the request timeout."""
         return self.overtime.detached
 
-    def queue_full(self, exchange: Exchange) -> bool:
-        """Whether ``exchange`` may not wait for a thread, as too many do already."""
-        waiting = self.waiting()
+    def refuses(self, exchange: Exchange) -> bool:
+        """Whether ``exchange`` may not wait for a thread: too many do, or it has waited enough."""
+        if exchange.waited_before and 0 < self.timeouts.queue <= exchange.waited_before:
+            return True
+        waiting = self.waiting() + (len(self.handover) if self.handover is not None else 0)
         if self.dispatcher is not None and not self.dispatcher.admits(exchange):
             waiting += len(self.dispatcher)
         # What was abandoned is counted last, as nothing is as long as nothing is amiss.

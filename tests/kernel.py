@@ -122,7 +122,7 @@ class FakeSocket:
 
 
 class FakeLoop:
-    """Callbacks, tasks for worker threads, and one writer that waits; all run by `run`."""
+    """Callbacks, tasks for worker threads, and one writer that waits; run when a test says so."""
 
     def __init__(self, *, at_once):
         self._at_once = at_once
@@ -152,6 +152,11 @@ class FakeLoop:
         else:
             self.tasks.append(task)
 
+    def run_soon(self):
+        """Run the callbacks, and let the rest wait."""
+        while self.ready:
+            self.ready.popleft()()
+
     def run(self):
         """Run until nothing is left to be done."""
         for _ in range(10_000):
@@ -167,24 +172,35 @@ class FakeLoop:
 
 
 class FakeTransport(asyncio.Transport):
-    """Closes when it is told to, and tells the connection so."""
+    """Closes when it is told to, and tells the connection so; write_eof may fail."""
 
-    def __init__(self, loop, fake_socket):
+    def __init__(self, loop, sock, *, tls=None, eof_error=None):
         super().__init__(
-            {"socket": fake_socket, "peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 80)}
+            {
+                "socket": sock,
+                "ssl_object": tls,
+                "peername": ("192.0.2.1", 1),
+                "sockname": ("192.0.2.2", 80),
+            }
         )
         self._loop = loop
+        self._eof_error = eof_error
         self.connection = None
-        self.closing = self.lost = self.ended = False
-        self.reading = True
+        self.closing = self.lost = False
+        # How it was told to end, in order; and what it was given to write.
+        self.calls = []
+        self.written = b""
 
     def is_closing(self):
         return self.closing
 
     def close(self):
+        self.calls.append("close")
         self.lose(None)
 
-    abort = close
+    def abort(self):
+        self.calls.append("abort")
+        self.lose(None)
 
     def lose(self, error):
         if not self.closing:
@@ -196,17 +212,30 @@ class FakeTransport(asyncio.Transport):
         self._extra["socket"].close()
         self.lost = True
 
+    def write(self, data):
+        self.written += data
+
     def can_write_eof(self):
-        return True
+        return self._extra["ssl_object"] is None
 
     def write_eof(self):
-        self.ended = True
+        self.calls.append("write_eof")
+        if self._eof_error is not None:
+            raise self._eof_error
 
     def pause_reading(self):
-        self.reading = False
+        pass
 
     def resume_reading(self):
-        self.reading = True
+        pass
+
+
+def service_for(app):
+    """What the exchanges of a server share that adds no field of its own."""
+    base = base_environ(
+        multithread=True, multiprocess=False, errors=ErrorStream(), script_name="", software=""
+    )
+    return Service(app, base, server="", send_date=False)
 
 
 class Scene:
@@ -218,10 +247,7 @@ class Scene:
         # The client has closed its side.
         self.ended = False
         self.loop = FakeLoop(at_once=at_once)
-        base = base_environ(
-            multithread=True, multiprocess=False, errors=ErrorStream(), script_name="", software=""
-        )
-        service = Service(app, base, server="", send_date=False)
+        service = service_for(app)
         # The responses that the application is done with, whole or not.
         self.finished = []
         service.finished = lambda exchange, response, environ: self.finished.append(response)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from kernel import FakeLoop
 
 from aiowsgi.bridge.exchange import Service
 from aiowsgi.hub import Hub, Timeouts
@@ -12,9 +13,9 @@ from aiowsgi.pool import WorkerPool
 
 
 def make(executor, **more):
-    """A hub without a loop."""
+    """A hub on a loop that a test turns."""
     service = Service(None, {}, server="", send_date=False)
-    return Hub(None, service, executor, None, **more)
+    return Hub(FakeLoop(at_once=False), service, executor, None, **more)
 
 
 class FakeExchange:
@@ -24,6 +25,7 @@ class FakeExchange:
 
     def __init__(self):
         self.given_up = 0
+        self.waited_before = 0.0
 
     def give_up(self):
         self.given_up += 1
@@ -42,11 +44,15 @@ def test_the_queue_of_our_own_pool_is_bounded():
     """Full when as many wait as may."""
     pool = WorkerPool(0)
     hub = make(pool, queue_size=2)
-    assert not hub.queue_full(None)
+    assert not hub.refuses(FakeExchange())
     hub.execute(int)
-    assert not hub.queue_full(None)
+    assert not hub.refuses(FakeExchange())
     hub.execute(int)
-    assert hub.queue_full(None)
+    # One of them is still on its way to the queue.
+    assert hub.refuses(FakeExchange())
+    hub.loop.run_soon()
+    assert hub.refuses(FakeExchange())
+    assert hub.waiting() == 2
     pool.shutdown(cancel_futures=True)
 
 
@@ -56,15 +62,16 @@ def test_what_was_abandoned_is_not_in_the_way():
     hub = make(pool, queue_size=2)
     for exchange in exchanges:
         hub.execute(exchange.run)
+    hub.loop.run_soon()
     hub.abandon(exchanges[0])
-    assert hub.queue_full(None)
+    assert hub.refuses(FakeExchange())
     hub.abandon(exchanges[1])
     hub.abandon(exchanges[1])
-    assert hub.queue_full(None)
+    assert hub.refuses(FakeExchange())
     hub.abandon(exchanges[3])
     assert hub.waiting() == 1
     assert not hub.service.abandoned
-    assert not hub.queue_full(None)
+    assert not hub.refuses(FakeExchange())
     assert [exchange.given_up for exchange in exchanges] == [1, 2, 0, 1]
     pool.shutdown(cancel_futures=True)
 
@@ -83,7 +90,7 @@ def test_the_queue_of_a_programs_executor_is_its_own():
     with ThreadPoolExecutor(1) as executor:
         hub = make(executor, queue_size=1)
         assert hub.execute(int).result() == 0
-        assert not hub.queue_full(None)
+        assert not hub.refuses(FakeExchange())
     with pytest.raises(RuntimeError):
         hub.execute(int)
 

@@ -86,6 +86,10 @@ class Service:
 
     def context(self, *, head_only: bool, http_11: bool, keep_alive: bool) -> ResponseContext:
         """What a response's head needs to know, with the date of now."""
+        return self.contexts()[head_only, http_11, keep_alive and not self.draining]
+
+    def contexts(self) -> dict[tuple[bool, bool, bool], ResponseContext]:
+        """All contexts of now, by what `context` takes; look only."""
         second = int(time())
         if second != self._second:
             # Two threads that find the second over make the same; the contexts are there before
@@ -93,7 +97,7 @@ class Service:
             self._contexts = self._make_contexts(http_date(second) if self._send_date else "")
             self._answers = {}
             self._second = second
-        return self._contexts[head_only, http_11, keep_alive and not self.draining]
+        return self._contexts
 
     def answer(self, error: RequestError, context: ResponseContext, fields: Fields) -> ResponseHead:
         """An answer of the server's own, made once a second: many are wanted in an overload."""
@@ -105,7 +109,7 @@ class Service:
 
     def next_id(self) -> str:
         """An identifier that no other request of any server has."""
-        return f"{self._id_prefix}{next(self._numbers):x}"
+        return f"{self._id_prefix}{next(self._numbers)}"
 
     def _make_contexts(self, date: str) -> dict[tuple[bool, bool, bool], ResponseContext]:
         return {
@@ -271,12 +275,13 @@ class Exchange:
         """See `Sink`. The connection is kept if request, server and body allow it."""
         request, streamed = self.request, self._streamed
         service = self._service
-        context = service.context(
-            head_only=request.method == "HEAD",
-            http_11=request.version == "HTTP/1.1",
-            # What is left of a body that was not read would be in the way of the next request.
-            keep_alive=request.keep_alive and (streamed is None or streamed.whole),
-        )
+        # What is left of a body that was not read would be in the way of the next request.
+        keep_alive = request.keep_alive and (streamed is None or streamed.whole)
+        context = service.contexts()[
+            request.method == "HEAD",
+            request.version == "HTTP/1.1",
+            keep_alive and not service.draining,
+        ]
         if service.send_id or service.send_timing:
             return context._replace(defaults=context.defaults + self._own_fields())
         return context

@@ -63,6 +63,9 @@ PIECE: Final = 64 * 1024
 """Bytes given to the backlog at once where there is no spool to take more."""
 
 
+GONE: Final = "the client has closed the connection"
+
+
 class Drained(Enum):
     """What a drain came to."""
 
@@ -83,10 +86,8 @@ class Outlet:
 
     __slots__ = (
         "_backlog",
-        "_broken",
         "_claimed",
         "_closed",
-        "_closing",
         "_complete",
         "_limits",
         "_lock",
@@ -96,6 +97,8 @@ class Outlet:
         "_port",
         "_room",
         "_wake",
+        "broken",
+        "closing",
         "finished_at",
         "progress_at",
     )
@@ -112,12 +115,12 @@ class Outlet:
         self._claimed = False
         # The loop wants to be woken when the owner has finished.
         self._notify = False
-        # The response that was sent last ends the connection.
-        self._closing = False
+        # The response that was sent last ends the connection. Ask once it is finished.
+        self.closing = False
         # The owner has given its last byte, and it still waits in the backlog.
         self._complete = False
         # The kernel refused to send, or the response is torn: the loop must abort the connection.
-        self._broken = False
+        self.broken = False
         # Seconds that the owner may still wait for a client that reads fast.
         self._patience = 0.0
         # The connection is gone.
@@ -145,19 +148,26 @@ class Outlet:
 
     def in_use(self) -> bool:
         """Whether a response is still being sent; if so, its end will wake the loop."""
+        # Without the lock, as freeing the outlet is the last thing that a finish does.
+        if self._owner is None:
+            return False
         with self._lock:
-            if self._owner is None and not self._complete:
+            if self._owner is None:
                 return False
             self._notify = True
             return True
 
     def claim(self, owner: object) -> bool:
         """The worker begins; False where the outlet was taken away from ``owner`` meanwhile."""
-        with self._lock:
+        # Not `with`, here and in `send`: every request comes by, and this is twice as fast.
+        self._lock.acquire()
+        try:
             if self._owner is not owner:
                 return False
             self._claimed = True
             return True
+        finally:
+            self._lock.release()
 
     def revoke(self, owner: object, *, unless_claimed: bool) -> bool:
         """Take the outlet from ``owner``; False where it has given its last byte already.
@@ -184,16 +194,6 @@ class Outlet:
             return self._claimed
 
     @property
-    def closing(self) -> bool:
-        """The response that was sent last ends the connection. Ask once it is finished."""
-        return self._closing
-
-    @property
-    def broken(self) -> bool:
-        """The connection is to be aborted."""
-        return self._broken
-
-    @property
     def pending(self) -> bool:
         """Bytes wait for the client to read."""
         with self._lock:
@@ -210,15 +210,19 @@ class Outlet:
         the connection. Raises `ClientDisconnected` where nothing can be sent any more.
         """
         wake = False
-        with self._lock:
-            self._check(owner)
+        self._lock.acquire()
+        try:
+            if self._owner is not owner or self.broken or self._closed:
+                raise ClientDisconnected(GONE)
             rest = self._send_now(buffers) if buffers else ()
             if last:
-                self._closing = close
+                self.closing = close
                 if not rest and not self._backlog:
                     wake = self._finish()
                 elif not rest:
                     self._complete = True
+        finally:
+            self._lock.release()
         if rest and not last:
             rest = self._send_patiently(owner, rest)
         if rest:
@@ -255,7 +259,7 @@ class Outlet:
             rest = self._send_now((head,), more=part.size > 0)
             if not rest:
                 part = self._send_file_now(part)
-            self._closing = close
+            self.closing = close
             if not rest and not part.size:
                 wake = self._finish()
             else:
@@ -269,12 +273,12 @@ class Outlet:
         with self._lock:
             if self._owner is not owner or self._complete:
                 return
-            self._broken = True
+            self.broken = True
         self._wake()
 
     def _check(self, owner: object) -> None:
-        if self._owner is not owner or self._broken or self._closed:
-            raise ClientDisconnected("the client has closed the connection")
+        if self._owner is not owner or self.broken or self._closed:
+            raise ClientDisconnected(GONE)
 
     def _send_now(self, buffers: tuple[Buffer, ...], *, more: bool = False) -> tuple[Buffer, ...]:
         """Send what the kernel takes, if nothing waits already, and return the rest."""
@@ -309,19 +313,20 @@ class Outlet:
 
     def _break(self, error: OSError) -> ClientDisconnected:
         """Give the connection up; the loop aborts it when it is woken."""
-        self._broken = True
+        self.broken = True
         self._wake()
         return ClientDisconnected(str(error))
 
     def _finish(self) -> bool:
         """Free the outlet; returns whether the loop must know."""
-        self._owner = None
         self._complete = False
         if self._backlog is not None:
             self._backlog.close()
             self._backlog = None
         self.finished_at = monotonic()
-        return self._notify or self._closing
+        wake = self._notify or self.closing
+        self._owner = None
+        return wake
 
     # Keeping what was not sent, by the worker
 
@@ -425,7 +430,7 @@ class Outlet:
     def drain(self) -> Drained:
         """Send what waits, as far as the port takes it. On the event loop only."""
         with self._lock:
-            if self._closed or self._broken:
+            if self._closed or self.broken:
                 return Drained.BROKEN
             budget = DRAIN
             while self._backlog:
@@ -437,7 +442,7 @@ class Outlet:
                     return Drained.BLOCKED
                 except OSError as error:
                     logger.debug("a response cannot be sent to its end: %s", error)
-                    self._broken = True
+                    self.broken = True
                     return Drained.BROKEN
                 self.progress_at = monotonic()
                 if self._backlog.roomy:
