@@ -60,9 +60,22 @@ def test_tasks_that_come_close_are_handed_over_together(clock):
     end_turn(loop)
     assert given == [0, 1, 2, 3, 4]
     assert len(handover) == 0
-    clock.now += CLOSE * 2
-    handover.submit(5)
-    assert given[-1] == 5
+
+
+def test_it_lasts_until_a_turn_has_brought_one(clock):
+    """Between the last task of a busy turn and the first of the next the threads have worked."""
+    loop, given = FakeLoop(at_once=False), []
+    handover = Handover(loop, given.append)
+    for tasks in ([0, 1, 2], [3, 4], [5]):
+        clock.now += 1
+        for task in tasks:
+            handover.submit(task)
+        assert len(handover) == len(tasks) - (tasks[0] == 0)
+        end_turn(loop)
+        assert given == list(range(tasks[-1] + 1))
+    clock.now += 1
+    handover.submit(6)
+    assert given[-1] == 6
 
 
 def test_what_comes_while_others_are_handed_over_has_a_turn_of_its_own(clock):
