@@ -147,7 +147,7 @@ class Connection(Line):
         if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
         if self.state is _IDLE and (request := self._reader.next_at_once(data)) is not None:
-            self._received_at = self._since = monotonic()
+            self._received_at = monotonic()
             try:
                 self._submit(self._exchange(request))
             except RequestError as error:

@@ -60,6 +60,7 @@ def base_environ(
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
         "wsgi.file_wrapper": FileWrapper,
+        "aiowsgi.deadline": None,
     }
 
 

@@ -30,25 +30,22 @@ Task = Callable[[], object]
 class Handover:
     """Gives tasks to an executor's threads; see the module's docstring."""
 
-    __slots__ = ("_busy", "_execute", "_held", "_last", "_loop")
+    __slots__ = ("_busy", "_execute", "_last", "_loop", "held")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, execute: Callable[[Task], object]) -> None:
         """``execute`` hands a callable to a thread, and never raises."""
         self._loop = loop
         self._execute = execute
-        self._held: list[Task] = []
+        self.held: Final[list[Task]] = []
+        """Tasks on their way; look only."""
         # The last turn in which tasks were held brought several.
         self._busy = False
         # When a task last came that the turns were not busy for, monotonic seconds.
         self._last = 0.0
 
-    def __len__(self) -> int:
-        """Number of tasks that are held."""
-        return len(self._held)
-
     def submit(self, task: Task) -> None:
         """Have a thread call ``task``, by the end of this turn of the loop."""
-        held = self._held
+        held = self.held
         if not held:
             if not self._busy:
                 last, self._last = self._last, monotonic()
@@ -59,7 +56,9 @@ class Handover:
         held.append(task)
 
     def _hand_over(self) -> None:
-        held, self._held = self._held, []
-        self._busy = len(held) > 1
-        for task in held:
+        # A copy: what is executed may submit.
+        tasks = self.held.copy()
+        self.held.clear()
+        self._busy = len(tasks) > 1
+        for task in tasks:
             self._execute(task)

@@ -99,8 +99,8 @@ class Hub:
     """Hands a callable to a thread. Raises RuntimeError where the executor is shut down."""
     waiting: Callable[[], int] = field(init=False)
     """Number of entries in the pool's queue; an embedder's executor keeps that to itself."""
-    handover: Handover | None = field(init=False)
-    """What is on its way to the pool's queue; None before an embedder's executor."""
+    on_the_way: list[Callable[[], object]] = field(init=False)
+    """What will be in the pool's queue at the end of this turn of the loop."""
     dispatcher: Dispatcher | None = field(init=False)
     """The queue before the pool; None where every request goes straight there."""
     overtime: Overtime = field(init=False)
@@ -109,10 +109,11 @@ class Hub:
         self.wakeups = Wakeups(self.loop)
         self.patrol = Patrol(self.loop, self.timeouts.shortest())
         pool = self.executor
-        self.handover = None
+        self.on_the_way = []
         if isinstance(pool, WorkerPool):
-            self.handover = Handover(self.loop, pool.execute)
-            self.execute, self.waiting = self.handover.submit, pool.waiting
+            handover = Handover(self.loop, pool.execute)
+            self.execute, self.waiting = handover.submit, pool.waiting
+            self.on_the_way = handover.held
         else:
             self.execute, self.waiting = pool.submit, int
         self.overtime = Overtime(self.service, pool, self.budget, self.timeouts)
@@ -135,7 +136,7 @@ class Hub:
         """Whether ``exchange`` may not wait for a thread: too many do, or it has waited enough."""
         if exchange.waited_before and 0 < self.timeouts.queue <= exchange.waited_before:
             return True
-        waiting = self.waiting() + (len(self.handover) if self.handover is not None else 0)
+        waiting = self.waiting() + len(self.on_the_way)
         if self.dispatcher is not None and not self.dispatcher.admits(exchange):
             waiting += len(self.dispatcher)
         # What was abandoned is counted last, as nothing is as long as nothing is amiss.

@@ -85,6 +85,7 @@ def test_every_key():
         "wsgi.run_once": False,
         "wsgi.input_terminated": True,
         "wsgi.file_wrapper": FileWrapper,
+        "aiowsgi.deadline": None,
     }
 
 

@@ -41,7 +41,7 @@ def test_tasks_that_come_alone_are_handed_over_at_once(clock):
         clock.now += CLOSE * 1.01
         handover.submit(task)
         assert given == list(range(task + 1))
-        assert len(handover) == 0
+        assert len(handover.held) == 0
     assert not loop.ready
 
 
@@ -53,13 +53,13 @@ def test_tasks_that_come_close_are_handed_over_together(clock):
         handover.submit(task)
         clock.now += CLOSE * 0.99
     assert given == [0]
-    assert len(handover) == 3
+    assert len(handover.held) == 3
     clock.now += 1
     handover.submit(4)
     assert len(loop.ready) == 1
     end_turn(loop)
     assert given == [0, 1, 2, 3, 4]
-    assert len(handover) == 0
+    assert len(handover.held) == 0
 
 
 def test_it_lasts_until_a_turn_has_brought_one(clock):
@@ -70,7 +70,7 @@ def test_it_lasts_until_a_turn_has_brought_one(clock):
         clock.now += 1
         for task in tasks:
             handover.submit(task)
-        assert len(handover) == len(tasks) - (tasks[0] == 0)
+        assert len(handover.held) == len(tasks) - (tasks[0] == 0)
         end_turn(loop)
         assert given == list(range(tasks[-1] + 1))
     clock.now += 1

@@ -232,8 +232,8 @@ class Exchange:
             # Break the cycle, so that everything is freed here and not by the garbage collector.
             self._response = None
             self.ended = True
-            if self._streamed is None:
-                self.give_up()
+            if self._stream is not None and self._streamed is None:
+                self._stream.close()
             if service.running is not None:
                 del service.running[ident]
             if service.released is not None:
@@ -244,8 +244,8 @@ class Exchange:
         environ = self._environ.build(self.request, stream, self._length)
         environ["aiowsgi.disconnected"] = self.disconnected
         environ["aiowsgi.request_id"] = self.request_id
-        timeout = self._service.request_timeout
-        environ["aiowsgi.deadline"] = self.started_at + timeout if timeout else None
+        if timeout := self._service.request_timeout:
+            environ["aiowsgi.deadline"] = self.started_at + timeout
         environ["wsgi.early_hints"] = self._send_early_hints
         return environ
 

@@ -46,6 +46,7 @@ class Predecessor:
         "_longest",
         "_longest_beginning",
         "_request",
+        "_rest",
     )
 
     def __init__(self, limits: Limits) -> None:
@@ -54,41 +55,47 @@ class Predecessor:
         self._longest_beginning = (limits.request_line or sys.maxsize) - _AFTER_TARGET
         # None where there is none that the next could be like.
         self._request: Request | None = None
+        # All of it that does not follow from method and target.
+        self._rest: tuple[object, ...] = ()
         # Its header section from behind the target on; and that line by line, once asked for.
         self._ending = b""
         self._lines: list[bytes] = []
 
     def remember(self, head: bytes, request: Request) -> None:
         """``head`` was found to be ``request``, which the next may be like."""
-        self._request = None
+        self.forget()
         # A target in absolute form has a part in what a request means.
         if request.keep_alive and request.target.startswith("/") and len(head) <= self._longest:
-            self._request = request
+            self._request, self._rest = request, request[4:]
             self._ending = head[len(request.method) + 1 + len(request.target) :]
-            self._lines = []
 
     def forget(self) -> None:
         """Keep nothing for the next request: it may be long in coming."""
-        self._request = None
+        self._request, self._rest = None, ()
         self._ending, self._lines = b"", []
 
     def same(self, data: bytes) -> Request | None:
-        """The request, where ``data`` is one whole head that has the very fields again, or None."""
+        """The request, where ``data`` is one whole head with the method and the very fields again,
+        or None."""
         like = self._request
-        match = _LINE_BEGINNING.match(data)
-        if like is None or match is None:
+        if like is None or not data.endswith(self._ending) or len(data) > self._longest:
             return None
-        end = match.end()
-        ending = self._ending
-        size = end + len(ending)
+        # This is the way of nearly every request. What a pattern would do takes twice as long.
+        line = data[: -len(self._ending)].decode("latin-1")
+        method, _, target = line.partition(" ")
         if (
-            size != len(data)
-            or not data.startswith(ending, end)
-            or size > self._longest
-            or end > self._longest_beginning
+            method != like.method
+            or not target.startswith("/")
+            or " " in target
+            or "#" in target
+            or not (line.isascii() and line.isprintable())
+            or len(line) > self._longest_beginning
         ):
             return None
-        return _like(like, match, like.fields)
+        path, query = split_origin_form(target)
+        # What calling Request does, without the call of Python's in between.
+        facts = (method, target, path, query) + self._rest  # noqa: RUF005 (twice as fast)
+        return tuple.__new__(Request, facts)
 
     def similar(self, head: bytes) -> Request | None:
         """The request that the whole ``head`` is, where its fields differ in values at the most."""
@@ -104,9 +111,14 @@ class Predecessor:
         fields = self._compare(lines, like.fields)
         if fields is None:
             return None
-        request = _like(like, match, fields)
-        if request is not None:
-            self._request, self._ending, self._lines = request, ending, lines
+        method, target = match[1].decode(), match[2].decode()
+        if method == "CONNECT":
+            return None
+        path, query = split_origin_form(target)
+        facts = (method, target, path, query, *like[4:6], fields, *like[7:])
+        request = tuple.__new__(Request, facts)
+        self._request, self._rest = request, request[4:]
+        self._ending, self._lines = ending, lines
         return request
 
     def _compare(
@@ -147,14 +159,3 @@ def _other_value(line: bytes, before: bytes) -> bytes | None:
     ):
         return None
     return line[size:].strip(b" \t")
-
-
-def _like(
-    like: Request, match: re.Match[bytes], fields: list[tuple[bytes, bytes]]
-) -> Request | None:
-    method, target = match[1].decode(), match[2].decode()
-    if method == "CONNECT":
-        return None
-    path, query = split_origin_form(target)
-    # What calling Request does, without the call of Python's in between.
-    return tuple.__new__(Request, (method, target, path, query, *like[4:6], fields, *like[7:]))
