@@ -111,6 +111,20 @@ WORKLOADS = {
             also=_LOG,
         ),
         Workload(
+            "varying",
+            "The same, and a field's value differs each time",
+            _SMALL,
+            requests("varying", BUSY),
+            SMALL_METRICS,
+        ),
+        Workload(
+            "mixed",
+            "The same, and each request has other fields than the one before",
+            _SMALL,
+            requests("mixed", BUSY),
+            SMALL_METRICS,
+        ),
+        Workload(
             "one",
             "One kept connection: latency",
             _SMALL,

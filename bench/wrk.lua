@@ -2,7 +2,9 @@
 --
 -- Arguments after "--": the mode, then for uploads the number of body bytes.
 --   unique          GET, a new path each time, ten header fields as a browser sends them
---   close           the same, with "Connection: close": every request is a new connection
+--   varying         the same, and another X-Request-ID each time
+--   mixed           in turn a page, a script and a picture, whose fields differ in number and value
+--   close           as unique, with "Connection: close": every request is a new connection
 --   upload SIZE     POST of SIZE bytes with Content-Length
 --   chunked SIZE    the same in the chunked transfer coding, 64 KiB a chunk
 --
@@ -43,6 +45,35 @@ local function dynamic(extra)
   end
 end
 
+local function varying()
+  local head = "&sort=price HTTP/1.1\r\n" .. table.concat(FIELDS, "\r\n", 1, #FIELDS - 1)
+  local number = 0
+  request = function()
+    number = number + 1
+    return "GET /catalogue/item-" .. number .. "?page=" .. number % 50 .. head
+      .. string.format("\r\nX-Request-ID: 6f1c2f9e-54c3-4d55-9a5e-%012x\r\n\r\n", number)
+  end
+end
+
+local function mixed()
+  local tails = {}
+  for kind, accept in ipairs({FIELDS[3], "Accept: */*", "Accept: image/avif,image/webp,*/*"}) do
+    local fields = {FIELDS[1], FIELDS[2], accept, FIELDS[4], FIELDS[5], FIELDS[7]}
+    if kind > 1 then
+      table.insert(fields, "Sec-Fetch-Dest: " .. (kind == 2 and "script" or "image"))
+      table.insert(fields, "Sec-Fetch-Mode: no-cors")
+      table.insert(fields, FIELDS[6])
+    end
+    if kind == 3 then table.insert(fields, 4, "If-None-Match: \"5f3\"") end
+    tails[kind] = " HTTP/1.1\r\n" .. table.concat(fields, "\r\n") .. "\r\n\r\n"
+  end
+  local number = 0
+  request = function()
+    number = number + 1
+    return "GET /catalogue/item-" .. number .. "?page=" .. number % 50 .. tails[number % 3 + 1]
+  end
+end
+
 local function upload(framing, body)
   static({"POST /files HTTP/1.1", FIELDS[1], FIELDS[2],
           "Content-Type: application/octet-stream", framing}, body)
@@ -50,6 +81,8 @@ end
 
 local MODES = {
   unique = function() dynamic("") end,
+  varying = varying,
+  mixed = mixed,
   close = function() dynamic("\r\nConnection: close") end,
   upload = function(size) upload("Content-Length: " .. size, string.rep("x", size)) end,
   chunked = function(size) upload("Transfer-Encoding: chunked", chunked_body(size)) end,

@@ -63,6 +63,7 @@ class RequestReader:
         "_line_check",
         "_parse_head",
         "_state",
+        "_unlike",
     )
 
     def __init__(self, parse_head: HeadParser, limits: Limits) -> None:
@@ -71,6 +72,8 @@ class RequestReader:
         self._buffer = Buffer()
         self._state = _START
         self._before = Predecessor(limits)
+        # A head that was found not to be like it, and will be asked for next.
+        self._unlike = b""
         # Checks a header section that is incomplete; None unless one is held.
         self._line_check: LineCheck | None = None
         # Reads the body of the request that was given out; None where it has none.
@@ -97,7 +100,7 @@ class RequestReader:
 
         Meaningful after ``next_request`` gave None; an empty line begins no request.
         """
-        return self._state <= _HEAD and len(self._buffer) > 0
+        return len(self._buffer) > 0
 
     def next_at_once(self, data: bytes) -> Request | None:
         """The next request, where it is simple: ``data``, with nothing held, is one whole head,
@@ -110,6 +113,7 @@ class RequestReader:
         request = self._before.same(data)
         if request is None and data.find(_END) == len(data) - len(_END):
             request = self._before.similar(data)
+            self._unlike = data if request is None else b""
         return None if request is None or request.content_length else request
 
     def next_request(self) -> Request | None:
@@ -140,7 +144,8 @@ class RequestReader:
             return None
         if head[0] == _CR and self._state is _START:
             head = head.removeprefix(b"\r\n")
-        request = self._before.similar(head)
+        request = None if head is self._unlike else self._before.similar(head)
+        self._unlike = b""
         if request is None:
             request = _read_head(head, self._parse_head, self._limits)
             self._before.remember(head, request)
