@@ -337,9 +337,9 @@ class Connection(Line):
         self.state = _SERVING
         self._client_closes = False
         self._streamed = None
-        self._outlet.lend(None)
+        self._outlet.lend(self)
         with suppress(ClientDisconnected):
-            self._outlet.send(None, (head.data,), last=True, close=not keep)
+            self._outlet.send(self, (head.data,), last=True, close=not keep)
         if service.refused is not None:
             size = max(0, head.length)
             service.refused(self._peer, request, error.status, size, self._received_at)
