@@ -8,7 +8,12 @@ peer, body)             has it                                                  
 ``Service.draining``    the loop, once, to True       workers, for each head      an attribute
 response bytes          the worker                    the kernel; what it did     ``Outlet``,
                                                       not take: the loop          its lock
-end of a response       who sends the last byte       the loop                    ``Outlet``
+end of a response       who sends the last byte       the loop                    ``Outlet``, its
+                                                                                  attribute set
+                                                                                  last
+``PeerEnviron``         the worker that has the       the worker that has the     the order of
+                        connection's request          next one; between them      the exchanges
+                                                      the loop
 request body            the loop                      the worker                  ``StreamedBody``,
                                                                                   its lock
 disconnect              the loop                      the worker, and threads of  ``Disconnected``

@@ -86,9 +86,9 @@ class Outlet(Keeper):
     # The loop: lending the outlet, and asking how it goes
 
     def lend(self, owner: object, *, notify: bool = False) -> None:
-        """Let ``owner``, who is not None, send; ``notify`` has its finish wake the loop. It must be free.
+        """Let ``owner``, who is not None, send; ``notify`` has its finish wake the loop.
 
-        No lock: nobody else looks at a free outlet, and giving the owner to a thread publishes it.
+        The outlet must be free. No lock: nobody else looks at a free outlet, and giving the owner to a thread publishes it.
         """
         self._owner = owner
         self._claimed = False
