@@ -88,7 +88,8 @@ class Outlet(Keeper):
     def lend(self, owner: object, *, notify: bool = False) -> None:
         """Let ``owner``, who is not None, send; ``notify`` has its finish wake the loop.
 
-        The outlet must be free. No lock: nobody else looks at a free outlet, and giving the owner to a thread publishes it.
+        The outlet must be free. No lock: nobody else looks at a free one, and giving the owner to a
+        thread publishes it.
         """
         self._owner = owner
         self._claimed = False
