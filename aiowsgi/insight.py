@@ -24,7 +24,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiowsgi.bridge.threads import stacks, thread_names
-from aiowsgi.connection import State
+from aiowsgi.dialogue import State
 from aiowsgi.overview import MOST
 from aiowsgi.pool import WorkerPool
 from aiowsgi.recycling import resident_bytes

@@ -20,7 +20,8 @@ from aiowsgi.bridge import outlet as outlet_module
 from aiowsgi.bridge import ports as ports_module
 from aiowsgi.bridge.exchange import Service
 from aiowsgi.bridge.ports import SocketPort
-from aiowsgi.connection import Connection, State
+from aiowsgi.connection import Connection
+from aiowsgi.dialogue import State
 from aiowsgi.environ import base_environ
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
 from aiowsgi.file_wrapper import FileWrapper

@@ -33,7 +33,7 @@ FLOORS = tuple(
         "pool bridge overtime",
         # Connections, and what they share.
         (
-            "patrol intake dispatch handover hub line connection acceptor gate entrance admin admin_client"
+            "patrol intake dispatch handover hub line dialogue connection acceptor gate entrance admin admin_client"
             " admin_pages admin_guard admin_site insight recycling"
         ),
         # One process.
