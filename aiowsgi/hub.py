@@ -15,7 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiowsgi.bridge.backlog import BacklogLimits
-from aiowsgi.bridge.exchange import Exchange, Service
+from aiowsgi.bridge.exchange import Exchange
+from aiowsgi.bridge.service import Service
 from aiowsgi.bridge.wakeups import Wakeups
 from aiowsgi.dispatch import Dispatcher, Fairness
 from aiowsgi.handover import Handover

@@ -25,7 +25,8 @@ from aiowsgi.pool import WorkerPool
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from aiowsgi.bridge.exchange import Exchange, Service
+    from aiowsgi.bridge.exchange import Exchange
+    from aiowsgi.bridge.service import Service
     from aiowsgi.hub import Timeouts
 
 __all__ = ["Budget", "Overtime"]

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiowsgi.access_log import Line
-    from aiowsgi.bridge.exchange import Exchange, Service
+    from aiowsgi.bridge.exchange import Exchange
+    from aiowsgi.bridge.service import Service
     from aiowsgi.environ import Peer
     from aiowsgi.http1.events import Request
     from aiowsgi.wsgi import Environ, Response

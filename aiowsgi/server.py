@@ -21,8 +21,8 @@ from aiowsgi import logs
 from aiowsgi.access_log import compile_format
 from aiowsgi.address import TcpAddress, parse_bind
 from aiowsgi.bridge.backlog import BacklogLimits
-from aiowsgi.bridge.exchange import Service
 from aiowsgi.bridge.log_writer import LogWriter
+from aiowsgi.bridge.service import Service
 from aiowsgi.bridge.tally import Tally
 from aiowsgi.config import Config
 from aiowsgi.connection import DRAIN_IDLE

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 from aiowsgi.bridge import backlog as backlog_module
 from aiowsgi.bridge import ports as ports_module
-from aiowsgi.bridge.exchange import Service
+from aiowsgi.bridge.service import Service
 from aiowsgi.connection import Connection
 from aiowsgi.environ import base_environ
 from aiowsgi.http1 import head_parser

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from kernel import FakeLoop
 
-from aiowsgi.bridge.exchange import Service
+from aiowsgi.bridge.service import Service
 from aiowsgi.hub import Hub, Timeouts
 from aiowsgi.pool import WorkerPool
 

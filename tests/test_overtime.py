@@ -8,7 +8,7 @@ from threading import get_ident
 
 import pytest
 
-from aiowsgi.bridge.exchange import Service
+from aiowsgi.bridge.service import Service
 from aiowsgi.hub import Timeouts
 from aiowsgi.overtime import Budget, Overtime
 from aiowsgi.pool import WorkerPool

@@ -12,13 +12,12 @@ import pytest
 from kernel import service_for
 from support import PATIENCE, FakePort, Signal, no_descriptor_leaks, read_response
 
-from aiowsgi.bridge import exchange as exchange_module
 from aiowsgi.bridge.backlog import BacklogLimits
-from aiowsgi.bridge.exchange import Exchange, Service
+from aiowsgi.bridge.exchange import Exchange
 from aiowsgi.bridge.outlet import Drained, Outlet
 from aiowsgi.bridge.request_body import StreamedBody, open_stream
 from aiowsgi.environ import Peer, PeerEnviron
-from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
+from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
 from aiowsgi.http1.events import CHUNKED, Request
 
 PEER = Peer("127.0.0.1", "1234", "localhost", "80", "http")
@@ -473,56 +472,10 @@ def test_a_client_that_closes_is_known_to_the_application_alone():
     assert scene.exchange.disconnected.is_set()
 
 
-# The service
-
-
-def test_the_date_is_made_once_a_second(monkeypatch):
-    """Contexts are shared until the clock shows another second; the drain shows at once."""
-    now = 784111777.5
-    monkeypatch.setattr(exchange_module, "time", lambda: now)
-    service = Service(None, {}, server="me", send_date=True)
-    asked = {"head_only": False, "http_11": True, "keep_alive": True}
-    first = service.context(**asked)
-    assert first.date == "Sun, 06 Nov 1994 08:49:37 GMT"
-    assert first.server == "me"
-    assert first.keep_alive
-    now += 0.4
-    assert service.context(**asked) is first
-    now += 0.2
-    assert service.context(**asked).date == "Sun, 06 Nov 1994 08:49:38 GMT"
-    service.draining = True
-    assert not service.context(**asked).keep_alive
-
-
-def test_the_date_can_be_left_out():
-    """``--no-date-header``: nothing is sent."""
-    service = Service(None, {}, server="", send_date=False)
-    assert service.context(head_only=True, http_11=False, keep_alive=False).date == ""
-
-
 def test_the_request_line_is_printable_in_the_log():
     """Whatever the client sent, a log line stays one."""
     scene = Scene(None, request()._replace(target="/\x1b[0m\xff"))
     assert scene.exchange.describe() == "GET /?[0m? HTTP/1.1"
-
-
-def test_the_servers_own_answers_are_made_once_a_second(monkeypatch):
-    """In an overload many are wanted; what tells them apart is kept apart."""
-    now = 100.0
-    monkeypatch.setattr(exchange_module, "time", lambda: now)
-    service = Service(None, {}, server="", send_date=True)
-
-    def answer(status=503, detail="busy", fields=(), **more):
-        asked = {"head_only": False, "http_11": True, "keep_alive": True, **more}
-        return service.answer(RequestError(status, detail), service.context(**asked), fields)
-
-    first = answer()
-    assert answer() is first
-    retry = [("Retry-After", "1")]
-    others = [answer(500), answer(detail="x"), answer(fields=retry), answer(keep_alive=False)]
-    assert len({first.data, *(other.data for other in others)}) == 5
-    now = 101.0
-    assert answer().data != first.data
 
 
 def test_what_an_operator_wants_to_see_of_a_request_is_in_its_response():
