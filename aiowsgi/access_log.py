@@ -37,7 +37,6 @@ record for each request, memory gone cold, and the interpreter lock held for a b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 
@@ -50,8 +49,7 @@ from .access_atoms import (
     namespace,
     quote_json,
 )
-from .exceptions import ConfigError
-from .kinds import did_you_mean
+from .grammar import field_atom, format_parts
 
 __all__ = ["DEFAULT_FORMAT", "NAMED_FORMATS", "Line", "compile_format"]
 
@@ -113,22 +111,18 @@ NAMED_FORMATS: Final[dict[str, str]] = {
 
 
 def compile_format(text: str, *, pid: int = 0) -> Line:
-    """Compile the name of a format, or a text with atoms.
+    """Compile the name of a format, or a text with atoms, that `grammar.log_format` has accepted.
 
-    ``pid`` is the id of the process whose exchanges will be logged. Raises ConfigError, with the
-    nearest name or atom where one is unknown; its message completes "access-logformat: ...".
+    ``pid`` is the id of the process whose exchanges will be logged.
     """
     if text == "json":
         return _compile_json(pid)
-    spelt = NAMED_FORMATS.get(text, text)
-    if "%" not in spelt:
-        names = ", ".join(NAMED_FORMATS)
-        hint = did_you_mean(text, NAMED_FORMATS)
-        raise ConfigError(f"{text!r} is none of {names}, and has no atom such as %(h)s{hint}")
-    # A tab may part the fields: no value can hold one.
-    if re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", spelt):
-        raise ConfigError("a format may hold tabs, but no line end and no other control character")
-    return _compile_atoms(spelt, pid)
+    writer = _Writer(pid)
+    for own, atom in format_parts(NAMED_FORMATS.get(text, text)):
+        writer.literal(own)
+        if atom is not None:
+            writer.atom(atom)
+    return writer.line()
 
 
 _PARAMETERS: Final = ", ".join([*Line.__call__.__annotations__][:-1])
@@ -166,7 +160,7 @@ class _Writer:
         self.careful.append(f'f"{{{source}}}"')
 
     def atom(self, name: str) -> None:
-        """What stands between ``%(`` and ``)s``; raises ConfigError."""
+        """What stands between ``%(`` and ``)s``."""
         if name in self.constants:
             self.literal(self.constants[name])
         elif name in NUMBERS:
@@ -190,27 +184,17 @@ class _Writer:
         self.expression(f"bare({source})", fast)
 
     def _text(self, name: str) -> str:
-        """The expression of an atom whose text may be the client's; raises ConfigError."""
-        if name in TEXTS:
+        """The expression of an atom whose text may be the client's."""
+        field = field_atom(name)
+        if field is None:
             return TEXTS[name]
-        braced = re.fullmatch(r"\{([^{}]+)\}([ioe])", name)
-        if braced is None:
-            raise ConfigError(f"there is no atom %({name})s{self._nearest(name)}")
-        inner, kind = braced.groups()
+        inner, kind = field
         key = f"key_{len(self.names)}"
         if kind == "o":
             self.names[key] = inner.lower()
             return f"response_field(response_fields, {key})"
         self.names[key] = environ_name(inner) if kind == "i" else inner
         return f"environ.get({key})"
-
-    def _nearest(self, name: str) -> str:
-        if name.startswith("{"):
-            return "; write %({name}i)s, %({name}o)s or %({KEY}e)s"
-        atoms = [*self.constants, *NUMBERS, *TEXTS]
-        # Of single letters only the case can be near.
-        near = did_you_mean(name, atoms) or did_you_mean(name.swapcase(), atoms)
-        return near or f"; there are {', '.join(atoms)}, {{name}}i, {{name}}o and {{KEY}}e"
 
     def line(self) -> Line:
         """The function."""
@@ -233,26 +217,6 @@ class _Writer:
 def _define(body: str, names: dict[str, Any]) -> Line:
     exec(f"def line({_PARAMETERS}):{body}", names)  # noqa: S102 - the source is ours
     return cast("Line", names["line"])
-
-
-_ATOM: Final = re.compile(r"%(?:(?P<percent>%)|\((?P<name>[^()]*)\)s|)")
-
-
-def _compile_atoms(spelt: str, pid: int) -> Line:
-    writer = _Writer(pid)
-    start = 0
-    for match in _ATOM.finditer(spelt):
-        writer.literal(spelt[start : match.start()])
-        start = match.end()
-        if match["name"] is not None:
-            writer.atom(match["name"])
-        elif match["percent"]:
-            writer.literal("%")
-        else:
-            near = spelt[match.start() :][:12]
-            raise ConfigError(f"{near!r} does not begin with an atom; write %% for a percent sign")
-    writer.literal(spelt[start:])
-    return writer.line()
 
 
 def _compile_json(pid: int) -> Line:

@@ -73,15 +73,16 @@ Handlers: TypeAlias = Mapping[str, Handler]
 """By the path, which is matched as a whole."""
 
 
-def health(unready: Callable[[], str]) -> dict[str, Handler]:
+def health(unready: Callable[[], Awaitable[str]]) -> dict[str, Handler]:
     """``/livez`` and ``/readyz``. ``unready`` says why no requests should come; empty if they may.
 
-    Alive is who answers. A worker that is stuck is the supervisor's business; a container that is
+    Ready is who can answer a request before long; ``insight.py`` says how long that is. Alive is
+    who answers at all. A worker that is stuck is the supervisor's business; a container that is
     restarted for it would lose the others' requests too.
     """
 
-    def readyz(_: Request) -> Answer:
-        reason = unready()
+    async def readyz(_: Request) -> Answer:
+        reason = await unready()
         return Answer(f"{reason}\n", "503 Service Unavailable") if reason else Answer("ready\n")
 
     return {"/livez": lambda _: Answer("alive\n"), "/readyz": readyz}
@@ -226,8 +227,13 @@ class _Connection(asyncio.Protocol):
         self._answered = True
         if not self._transport.is_closing():
             self._transport.write(response)
-            # A close with something unread would be a reset (RFC 9112 section 9.6).
-            self._transport.write_eof()
+            try:
+                # A close with something unread would be a reset (RFC 9112 section 9.6).
+                self._transport.write_eof()
+            except OSError:
+                # The client has reset the connection, as some do that only look at the status, and
+                # the loop has not noticed yet.
+                self._transport.abort()
 
 
 def _context(*, head_only: bool, http_11: bool = True) -> ResponseContext:

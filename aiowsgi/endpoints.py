@@ -67,7 +67,7 @@ def peer_of(transport: asyncio.BaseTransport, header: ProxyHeader | None) -> Pee
     if header is not None and header.source is not None:
         remote, local = header.source, header.destination
     ssl_object = transport.get_extra_info("ssl_object")
-    scheme, variables = "http", {}
+    scheme, variables = "https" if header is not None and header.tls else "http", {}
     if ssl_object is not None:
         from aiowsgi.tls import client_certificate_environ  # not without TLS: it imports ssl
 

@@ -8,6 +8,7 @@ Nothing is opened, resolved or matched against a request here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Final, NamedTuple
 
@@ -16,9 +17,12 @@ from aiowsgi.exceptions import ConfigError
 from aiowsgi.kinds import did_you_mean
 
 __all__ = [
+    "LOG_ATOMS",
     "LOG_FORMATS",
     "RouteLimit",
     "bind_text",
+    "field_atom",
+    "format_parts",
     "is_public",
     "log_format",
     "path_prefix",
@@ -101,10 +105,56 @@ def path_prefix(text: str) -> str:
 LOG_FORMATS: Final = ("timed", "combined", "common", "json")
 """Access log formats that have a name; ``access_log.py`` knows what they hold."""
 
+LOG_ATOMS: Final = (
+    *"hlutrmUqHsBbfaTMDLp",
+    *("client_port", "request_id", "target"),
+    *("duration_ms", "queue_ms", "read_ms", "app_ms", "write_ms"),
+)
+"""Atoms of other formats, beside those of `field_atom`; ``access_atoms.py`` knows what they say."""
+
 
 def log_format(text: str) -> str:
     """The name of a format, or a format of ``%(atom)s`` such as gunicorn's."""
-    if text not in LOG_FORMATS and "%" not in text:
+    if text in LOG_FORMATS:
+        return text
+    if "%" not in text:
         known = f"none of {', '.join(LOG_FORMATS)}, and has no atom such as %(h)s"
         raise ValueError(f"{text!r} is {known}{did_you_mean(text, LOG_FORMATS)}")
+    # A tab may part the fields: no value can hold one.
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", text):
+        raise ValueError("a format may hold tabs, but no line end and no other control character")
+    for _, atom in format_parts(text):
+        if atom is not None and atom not in LOG_ATOMS and field_atom(atom) is None:
+            raise ValueError(f"there is no atom %({atom})s{_nearest_atom(atom)}")
     return text
+
+
+def format_parts(text: str) -> Iterator[tuple[str, str | None]]:
+    """Cut a format up: pairs of its own text and of the atom behind that, None at a percent sign
+    and at the end."""
+    start = 0
+    for match in re.finditer(r"%(?:(?P<percent>%)|\((?P<atom>[^()]*)\)s|)", text):
+        before, start = text[start : match.start()], match.end()
+        if match["percent"]:
+            yield before + "%", None
+        elif match["atom"] is not None:
+            yield before, match["atom"]
+        else:
+            near = text[match.start() :][:12]
+            raise ValueError(f"{near!r} does not begin with an atom; write %% for a percent sign")
+    yield text[start:], None
+
+
+def field_atom(atom: str) -> tuple[str, str] | None:
+    """The name and the kind of ``{name}i`` (a request's field), ``{name}o`` (a response's) and
+    ``{KEY}e`` (a variable of the environ); None for another atom."""
+    match = re.fullmatch(r"\{([^{}]+)\}([ioe])", atom)
+    return None if match is None else (match[1], match[2])
+
+
+def _nearest_atom(atom: str) -> str:
+    if atom.startswith("{"):
+        return "; write %({name}i)s, %({name}o)s or %({KEY}e)s"
+    # Of single letters only the case can be near.
+    near = did_you_mean(atom, LOG_ATOMS) or did_you_mean(atom.swapcase(), LOG_ATOMS)
+    return near or f"; there are {', '.join(LOG_ATOMS)}, {{name}}i, {{name}}o and {{KEY}}e"

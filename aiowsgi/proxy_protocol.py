@@ -5,14 +5,18 @@ A sans-I/O parser of the header with which HAProxy, AWS and others open a connec
 one is decided by its address before the parser is asked (``proxy.py``): anybody can write a header.
 
 The protocol forbids guessing whether there is a header (PP section 2), so it is required where it
-is switched on, and everything that departs from the specification is refused. Type-length-values
-are checked for their bounds and skipped; a checksum among them is not verified, as TCP has its own.
+is switched on, and everything that departs from the specification is refused.
+
+Of the type-length-values (PP section 2.2) the checksum is verified, and that of TLS says whether
+the client speaks it; the others are skipped. What they tell of a client's certificate is not taken
+over: that would be a common name, and nobody's word for it but the proxy's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
@@ -39,6 +43,8 @@ class ProxyHeader(NamedTuple):
     """What the client connected to; None like ``source``."""
     rest: bytes
     """Bytes behind the header that came with its last piece."""
+    tls: bool = False
+    """The client speaks TLS with the proxy; version 1 cannot tell."""
 
 
 class ProxyHeaderParser:
@@ -141,24 +147,14 @@ def _read_v2(seen: bytearray) -> ProxyHeader | None:
     end = _V2_FIXED + length
     if len(seen) < end:
         return None
-    payload, rest = bytes(seen[_V2_FIXED:end]), bytes(seen[end:])
+    header, rest = bytes(seen[:end]), bytes(seen[end:])
     if command == _LOCAL or family == _UNSPECIFIED:
         # The proxy speaks for itself, as for a health check, or does not know: the specification
         # has the family and all that follows ignored.
         return ProxyHeader(None, None, rest)
     size, endpoints = _V2_FAMILIES[family]
-    _check_values(payload, size)
-    return ProxyHeader(*endpoints(payload), rest)
-
-
-def _check_values(payload: bytes, position: int) -> None:
-    """Walk the type-length-values behind the addresses: they must fill the header exactly."""
-    if position > len(payload):
-        raise _malformed("2")
-    while position < len(payload):
-        position += 3 + int.from_bytes(payload[position + 1 : position + 3], "big")
-    if position != len(payload):
-        raise _malformed("2")
+    tls = _read_values(header, _V2_FIXED + size)
+    return ProxyHeader(*endpoints(header[_V2_FIXED:]), rest, tls)
 
 
 _Endpoints = tuple[Endpoint | None, Endpoint | None]
@@ -189,6 +185,61 @@ _V2_FAMILIES: Final[dict[int, tuple[int, Callable[[bytes], _Endpoints]]]] = {
 }
 """Family and transport → size of the addresses, and what they say. Datagrams are no such thing as
 a connection of ours, so their numbers are refused."""
+
+
+# Type-length-values (PP sections 2.2.3 and 2.2.6)
+
+_CRC32C: Final = 0x03
+_TLS: Final = 0x20
+
+_CLIENT_TLS: Final = 0x01
+"""The bit by which the value of `_TLS` says that the client speaks it."""
+
+_TLS_FIXED: Final = 5
+"""Bytes of that value before values of its own: the bits, and the outcome of a verification."""
+
+
+def _read_values(header: bytes, position: int) -> bool:
+    """Read what is behind the addresses; whether the client speaks TLS."""
+    tls = False
+    for kind, start, end in _values(header, position):
+        if kind == _CRC32C:
+            blank = header[:start] + bytes(4) + header[end:]
+            if header[start:end] != _crc32c(blank).to_bytes(4, "big"):
+                raise _malformed("2")
+        elif kind == _TLS:
+            for _ in _values(header[:end], start + _TLS_FIXED):
+                pass
+            tls = header[start] & _CLIENT_TLS != 0
+    return tls
+
+
+def _values(data: bytes, position: int) -> Iterator[tuple[int, int, int]]:
+    """The type of each value, where it begins and where it ends: the last one with ``data``."""
+    while position < len(data):
+        start = position + 3
+        end = start + int.from_bytes(data[position + 1 : start], "big")
+        if end <= len(data):
+            yield data[position], start, end
+        position = end
+    if position > len(data):
+        raise _malformed("2")
+
+
+def _crc32c(data: bytes) -> int:
+    """The checksum of RFC 9260 (appendix A), which PP cites by the number of its predecessor."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _crc32c_of((crc ^ byte) & 0xFF) ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+@cache
+def _crc32c_of(byte: int) -> int:
+    """What one byte comes to; the polynomial's bits are in reverse."""
+    for _ in range(8):
+        byte = byte >> 1 ^ 0x82F63B78 * (byte & 1)
+    return byte
 
 
 def _malformed(version: str) -> RequestError:

@@ -10,11 +10,10 @@ start, a reload and a stop are. Every event ends in `Supervisor._adjust`.
 **Starting.** The first workers start together, and one that cannot start ends the whole start, once
 and with its own message. Later deaths are replaced, with pauses where they come in a row.
 
-**Reloading** reads the configuration again and puts one worker with it on trial. Once that serves,
-the others are exchanged a few at a time; if it does not, nothing has changed. Meanwhile as many
-serve as before. What belongs to this process rather than to the workers (`FIXED`) stays as it is.
-In development (``--reload``) the old ones go first instead: nobody wants to see them, and who
-connects meanwhile waits in the kernel.
+**Reloading** reads the configuration again and puts one worker with it on trial
+(``generations.py``). Once that serves, the others are exchanged a few at a time; if it does not,
+nothing has changed. Meanwhile as many serve as before. In development (``--reload``) the old ones
+go first instead: nobody wants to see them, and who connects meanwhile waits in the kernel.
 
 **Stopping** seals the listening sockets and closes our copies; the workers accept what waits and
 close theirs, the last of which would reset it (``seal.py``).
@@ -34,18 +33,16 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from aiowsgi import logs
 from aiowsgi.census import Census
 from aiowsgi.crew import Crew, Worker
 from aiowsgi.exceptions import AiowsgiError, ApplicationLoadError, BindError, ConfigError
-from aiowsgi.processors import usable_processors
+from aiowsgi.generations import Generations
 from aiowsgi.seal import seal
-from aiowsgi.spawn import charge
 from aiowsgi.staffing import Backoff, State, plan
 
 if TYPE_CHECKING:
@@ -55,48 +52,13 @@ if TYPE_CHECKING:
     from aiowsgi.notify import Notifier
     from aiowsgi.sockets import Listeners
 
-__all__ = ["FIXED", "Supervisor"]
+__all__ = ["Supervisor"]
 
 logger = logging.getLogger("aiowsgi")
-
-FIXED: Final = (
-    *("bind", "backlog", "reuse_port", "umask", "uds_permissions"),
-    *(
-        "admin",
-        "admin_token_file",
-        "pid",
-        "user",
-        "group",
-        "reload",
-        "reload_dir",
-        "reload_include",
-        "reload_exclude",
-    ),
-)
-"""Options that take a restart."""
-
 
 RESTART_GRACE: Final = 0.25
 """Seconds that a worker has to finish in development: enough for most of what is being answered,
 and too short to see much of the old code on a browser's kept connection. A guess."""
-
-
-class _Generation(NamedTuple):
-    """A configuration, and what its workers are told."""
-
-    number: int
-    config: Config
-    charge: Message
-
-    @property
-    def size(self) -> int:
-        """Workers that it asks for."""
-        return self.config.workers or usable_processors()
-
-    @property
-    def grace(self) -> float | None:
-        """Seconds that a worker has to finish; None for as long as it takes."""
-        return self.config.graceful_timeout or None
 
 
 class Supervisor:
@@ -114,15 +76,12 @@ class Supervisor:
         ``reread`` gives the configuration of a reload, and raises ConfigError."""
         self._listeners = listeners
         self._notifier = notifier
-        self._reread = reread
-        self._generations = 0
-        self._generation = self._next_generation(config)
-        self._size = self._generation.size
+        self._generations = Generations(config, listeners, reread)
+        # Workers that there should be.
+        self._size = self._generations.present.size
         self._backoff = Backoff()
         # Looks again when a pause is over; None while there is none.
         self._retry: asyncio.TimerHandle | None = None
-        # The generation and the worker that are on trial.
-        self._trial: tuple[_Generation, Worker] | None = None
         # Not all have served yet since the start; in development, since the last change.
         self._starting = True
         # Not all are of the generation that a reload has brought.
@@ -180,20 +139,16 @@ class Supervisor:
         reasons = [worker.unfit for worker in self._crew.ready()] or ["starting"]
         return "" if "" in reasons else reasons[0]
 
-    def _next_generation(self, config: Config) -> _Generation:
-        assert config.app is not None
-        self._generations += 1
-        return _Generation(self._generations, config, charge(config.app, config, self._listeners))
-
     # Having as many as there should be
 
     def _adjust(self) -> None:
         """Send away and start whom the plan says, and see whether all is as it should be."""
         if self._closed:
             return
-        step = plan(list(self._crew), self._size, self._generation.number)
+        present = self._generations.present
+        step = plan(list(self._crew), self._size, present.number)
         for worker in step.retire:
-            self._crew.retire(worker, self._generation.grace)
+            self._crew.retire(worker, present.grace)
         if not step.start:
             self._check_settled()
         elif not self._held and self._retry is None:
@@ -208,13 +163,13 @@ class Supervisor:
         self._adjust()
 
     def _start(self, count: int) -> None:
-        generation = self._generation
+        present = self._generations.present
         try:
             for _ in range(count):
-                self._crew.start(generation.number, generation.charge, self._listeners)
+                self._crew.start(present.number, present.charge, self._listeners)
         except OSError as error:
             reason = f"no worker can be started: {error.strerror}"
-            if self._generation.number == 1 and self._starting:
+            if present.number == 1 and self._starting:
                 self._fail(ApplicationLoadError(reason))
             else:
                 logger.error(reason)
@@ -223,15 +178,16 @@ class Supervisor:
 
     def _check_settled(self) -> None:
         """Once all workers that there should be serve, say so to those who wait for that."""
+        present = self._generations.present
         accepting = [worker for worker in self._crew if worker.accepting]
-        current = all(worker.generation == self._generation.number for worker in accepting)
-        if self._trial is not None or len(self._crew.ready()) < self._size or not current:
+        current = all(worker.generation == present.number for worker in accepting)
+        if self._generations.trying or len(self._crew.ready()) < self._size or not current:
             return
         if self._reloading:
             logger.info("reloaded")
             self._notifier.ready()
         elif self._starting:
-            scheme = "https" if self._generation.config.certfile else "http"
+            scheme = "https" if present.config.certfile else "http"
             for url in self._listeners.urls(scheme):
                 logger.info("listening on %s", url)
             self._notifier.ready()
@@ -244,9 +200,8 @@ class Supervisor:
         """Called by the crew."""
         if broken:
             logger.error("the application cannot be imported\n%s", broken)
-        if self._trial is not None and self._trial[1] is worker:
-            self._generation, self._trial = self._trial[0], None
-            self._size = self._generation.size
+        if self._generations.passed(worker):
+            self._size = self._generations.present.size
         self._adjust()
 
     def worker_changed(self) -> None:
@@ -263,8 +218,7 @@ class Supervisor:
         if worker.state is State.RETIRING:
             self._cut |= self._stopping and worker.served and status != 0
             logger.debug("worker %d has ended", worker.pid)
-        elif self._trial is not None and self._trial[1] is worker:
-            self._trial = None
+        elif self._generations.failed(worker):
             self._end_reload(worker.epitaph(status))
         elif self._starting and not self._stopping:
             self._fail_start(worker, status)
@@ -280,7 +234,8 @@ class Supervisor:
         if self._closed:
             # Another has failed before it, and has said why.
             return
-        if self._generation.config.reload and self._generation.number > 1:
+        present = self._generations.present
+        if present.config.reload and present.number > 1:
             logger.error("%s", worker.epitaph(status))
             self._held = True
         else:
@@ -295,33 +250,16 @@ class Supervisor:
 
     def reload(self) -> None:
         """Exchange the workers for others with the code and the configuration of now."""
-        if self._generation.config.reload:
+        if self._generations.present.config.reload:
             self.restart("HUP")
         elif not self._stopping and not self._starting:
             logger.info("reloading")
             self._notifier.reloading()
             self._reloading = True
-            self._begin_trial()
-
-    def _begin_trial(self) -> None:
-        if self._trial is not None:
-            (_, worker), self._trial = self._trial, None
-            self._crew.retire(worker, 0.0)
-        try:
-            new = self._next_generation(self._read_again())
-            self._trial = new, self._crew.start(new.number, new.charge, self._listeners)
-        except (ConfigError, OSError) as error:
-            self._end_reload(str(error))
-
-    def _read_again(self) -> Config:
-        old, new = self._generation.config, self._reread()
-        kept = {name: getattr(old, name) for name in FIXED}
-        for name, value in kept.items():
-            if getattr(new, name) != value:
-                logger.warning("%s has changed, which takes a restart", name)
-        if new.app is None:
-            raise ConfigError("no application is named any more")
-        return replace(new, **kept)
+            try:
+                self._generations.try_next(self._crew)
+            except (ConfigError, OSError) as error:
+                self._end_reload(str(error))
 
     def _end_reload(self, failure: str) -> None:
         logger.error("not reloaded, the old workers stay: %s", failure)
@@ -333,12 +271,7 @@ class Supervisor:
         if self._stopping:
             return
         logger.info("%s; restarting", why)
-        try:
-            config = self._read_again()
-        except ConfigError as error:
-            logger.error("the old configuration stays: %s", error)
-            config = self._generation.config
-        self._generation = self._next_generation(config)
+        self._generations.renew()
         self._starting, self._held, self._backoff = True, False, Backoff()
         for worker in self._crew:
             self._crew.retire(worker, RESTART_GRACE)
@@ -352,7 +285,7 @@ class Supervisor:
             return
         self._stopping = True
         self._notifier.stopping()
-        delay = self._generation.config.shutdown_delay
+        delay = self._generations.present.config.shutdown_delay
         logger.info("stopping")
         if delay:
             logger.info("accepting for another %g s", delay)
@@ -364,7 +297,7 @@ class Supervisor:
         seal(self._listeners)
         self._listeners.close()
         for worker in self._crew:
-            self._crew.retire(worker, self._generation.grace)
+            self._crew.retire(worker, self._generations.present.grace)
         if not self._crew:
             self._end(0)
 

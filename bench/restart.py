@@ -10,11 +10,14 @@ sent       connections were made for them
 answered   wholly, with 200
 failed     the connection ended, or ten seconds passed, without a whole answer
 reset      those of the failed whose connection was reset
+unbegun    those of the failed that the application had not begun with, on new connections
+kept       the same on kept ones, idle until then or not: a client may try these again
 refused    attempts to connect that were refused: nothing had been sent
 =========  =========================================================================
 
 After TERM, refusals are what is expected: the server is gone. Idle connections that a server closes
-are no failures unless a request was under way. A KILL costs what the worker had begun, at least.
+are no failures unless a request was under way. A KILL costs what the application had begun, at
+least: it notes each request before it does anything else, in a file that outlives its process.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,13 +39,15 @@ from typing import Any
 from bench.running import ROOT
 from bench.servers import HOST
 from bench.system import free_port, poll
-from tests.load_client import LAST, Load, load
+from tests.load_client import Load, get, load
 
 APP = "bench.restart:application"
 SECONDS = 20.0
 """For a server to start, or to stop."""
 SETTLE = 1.0
 """Seconds of load before an event, between two, and after the last."""
+LONGEST = 240.0
+"""Seconds after which there are no further events, however few there were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +98,16 @@ PEERS = (
 )
 
 
-def application(environ: object, start_response: Callable[..., object]) -> list[bytes]:  # noqa: ARG001
+NOTES = "BENCH_BEGUN"
+"""The variable that names the file in which the application notes what it has begun with."""
+
+_notes = os.open(os.environ[NOTES], os.O_WRONLY | os.O_APPEND) if NOTES in os.environ else None
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
     """Takes five milliseconds, as one that asks a database, and tells which process it is."""
+    if _notes is not None:
+        os.write(_notes, f"{environ['QUERY_STRING']}\n".encode())
     time.sleep(0.005)
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
@@ -113,11 +127,12 @@ def __getattr__(name: str) -> Any:
 
 
 @contextmanager
-def _running(peer: Peer, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _running(peer: Peer, port: int, notes: str) -> Iterator[subprocess.Popen[bytes]]:
     """The server, once it answers; its whole session is ended with the block."""
     process = subprocess.Popen(
         [sys.executable, *peer.command(port)],
         cwd=ROOT,
+        env=os.environ | {NOTES: notes},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -138,7 +153,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
             raise RuntimeError(f"ended with status {process.returncode}")
         # A port may be open before anybody answers there.
         with suppress(OSError), socket.create_connection((HOST, port), SECONDS) as connection:
-            connection.sendall(LAST)
+            connection.sendall(get("", last=True))
             if connection.recv(100).startswith(b"HTTP/1.1 200 "):
                 return
     raise RuntimeError("did not start")
@@ -154,53 +169,72 @@ def _hup(process: subprocess.Popen[bytes], _: Load) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes], busy: Load) -> None:
-    """Kill one of the processes that have answered since the last event."""
+    """Kill the oldest of the processes that have answered since the last event."""
     busy.bodies.clear()
     busy.wait_for(20)
-    pids = [int(body) for body in busy.bodies if int(body) != process.pid]
-    os.kill(pids[0], signal.SIGKILL)
+    # The lowest number: one that has served for a while is replaced without a pause.
+    os.kill(min(int(body) for body in busy.bodies if int(body) != process.pid), signal.SIGKILL)
 
 
 EVENTS = {"TERM": _term, "HUP": _hup, "KILL": _kill}
 
 
-def measure(peer: Peer, event: str, times: int) -> Load:
-    """Run ``peer`` under load through an event, ``times`` times if it survives it."""
+def measure(peer: Peer, event: str, times: int, new: int = 4) -> dict[str, int]:
+    """Run ``peer`` under load through an event, ``times`` times; what became of the requests.
+
+    The load is on four kept connections and on ``new`` others. It ends after `LONGEST` seconds.
+    """
     port = free_port()
-    with _running(peer, port) as process, load((HOST, port), kept=4, new=4) as busy:
-        time.sleep(SETTLE)
-        for _ in range(1 if event == "TERM" else times):
-            EVENTS[event](process, busy)
-            time.sleep(SETTLE if process.poll() is None else 0)
-        busy.stop()
-    return busy
+    with tempfile.NamedTemporaryFile("r") as notes:
+        with (
+            _running(peer, port, notes.name) as process,
+            load((HOST, port), kept=4, new=new) as busy,
+        ):
+            end = time.monotonic() + LONGEST
+            time.sleep(SETTLE)
+            done = 0
+            while done < times and time.monotonic() < end:
+                EVENTS[event](process, busy)
+                done += 1
+                time.sleep(SETTLE if process.poll() is None else 0)
+            busy.stop()
+        lost = busy.lost(set(notes.read().split()))
+    kept = sum(failure.kept for failure in lost)
+    sent = busy.counts["answered"] + busy.counts["failed"]
+    return {**busy.counts, "events": done, "sent": sent, "kept": kept, "unbegun": len(lost) - kept}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure every peer through every event it knows; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.restart")
-    parser.add_argument("--times", type=int, default=5, help="reloads, and kills, in a row")
+    parser.add_argument("--reloads", type=int, default=5, help="in a row")
+    parser.add_argument("--kills", type=int, default=100, help="in a row")
+    parser.add_argument("--new", type=int, default=4, help="connections of one request, at a time")
     parser.add_argument("--only", default="", help="names of servers, with commas")
+    parser.add_argument("--events", default="TERM,HUP,KILL", help="some of these, with commas")
     options = parser.parse_args(arguments)
     only = options.only.split(",") if options.only else [peer.name for peer in PEERS]
-    columns = ("sent", "answered", "failed", "reset", "refused")
-    print(f"{'server':16}{'event':10}" + "".join(f"{name:>10}" for name in columns))
+    times = {"TERM": 1, "HUP": options.reloads, "KILL": options.kills}
+    print(f"{'server':16}{'event':6}" + "".join(f"{name:>9}" for name in COLUMNS))
     for peer in PEERS:
-        for event in peer.events if peer.name in only else ():
-            name = event if event == "TERM" else f"{event} x {options.times}"
-            print(f"{peer.name:16}{name:10}{_row(peer, event, options.times, columns)}", flush=True)
+        for event in options.events.split(","):
+            if peer.name in only and event in peer.events:
+                row = _row(peer, event, times[event], options.new)
+                print(f"{peer.name:16}{event:6}{row}", flush=True)
     return 0
 
 
-def _row(peer: Peer, event: str, times: int, columns: tuple[str, ...]) -> str:
+COLUMNS = ("events", "sent", "answered", "failed", "reset", "unbegun", "kept", "refused")
+
+
+def _row(peer: Peer, event: str, times: int, new: int) -> str:
     if find_spec(peer.module) is None:
         return "  not installed"
     try:
-        counts = measure(peer, event, times).counts
+        figures = measure(peer, event, times, new)
     except (RuntimeError, OSError, AssertionError, subprocess.TimeoutExpired) as error:
         return f"  {error}"
-    figures = {**counts, "sent": counts["answered"] + counts["failed"]}
-    return "".join(f"{figures.get(column, 0):10}" for column in columns)
+    return "".join(f"{figures.get(column, 0):9}" for column in COLUMNS)
 
 
 if __name__ == "__main__":

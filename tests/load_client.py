@@ -4,6 +4,9 @@ It is used by the tests and by ``bench/restart.py``, and measures no speed: it a
 whether a request was lost. A request has *failed* if its connection was made and no whole response
 came. A connection that is *refused* has cost its client nothing that a load balancer would not
 notice; whether it is allowed is the test's to say.
+
+Every request has a token of its own, its target's query, by which an application can note what it
+has begun with: see `Load.lost`.
 """
 
 from __future__ import annotations
@@ -12,14 +15,31 @@ import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import count
+from typing import NamedTuple
 
 PATIENCE = 10 * float(os.environ.get("TEST_UNIT", "1"))
 """Seconds after which a request counts as failed."""
 
-BUSY = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
-LAST = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+
+def get(token: str, *, last: bool) -> bytes:
+    """A request; the ``last`` on its connection says so."""
+    end = "Connection: close\r\n\r\n" if last else "\r\n"
+    return f"GET /?{token} HTTP/1.1\r\nHost: test\r\n{end}".encode()
+
+
+class Failure(NamedTuple):
+    """A request that failed."""
+
+    token: str
+    kept: bool
+    """Its connection had been kept since an earlier response. A server may close such a one at any
+    time, and a client may send the request again (RFC 9112 section 9.3.1)."""
+    reset: bool
+    what: str
+    """What its client saw."""
 
 
 class Load:
@@ -31,14 +51,13 @@ class Load:
         self.counts: Counter[str] = Counter()
         # Bodies of the responses, and how many came.
         self.bodies: Counter[bytes] = Counter()
-        # What the failures looked like, for the test's message.
-        self.failures: list[str] = []
+        self.failures: list[Failure] = []
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
         self._stop = threading.Event()
         self._threads = [
-            *(threading.Thread(target=self._run, args=(BUSY,), daemon=True) for _ in range(kept)),
-            *(threading.Thread(target=self._run, args=(LAST,), daemon=True) for _ in range(new)),
+            threading.Thread(target=self._run, args=(number, number >= kept), daemon=True)
+            for number in range(kept + new)
         ]
         for thread in self._threads:
             thread.start()
@@ -59,45 +78,53 @@ class Load:
             thread.join(PATIENCE)
             assert not thread.is_alive(), "a request was neither answered nor refused"
 
+    def lost(self, begun: Collection[str]) -> list[Failure]:
+        """Those that failed though the application had not begun with them."""
+        return [failure for failure in self.failures if failure.token not in begun]
+
     def __str__(self) -> str:
         return f"{dict(self.counts)} {self.failures[:5]}"
 
     # In the threads
 
-    def _run(self, request: bytes) -> None:
+    def _run(self, number: int, last: bool) -> None:
+        tokens = (f"{number}.{n}" for n in count())
         while not self._stop.is_set():
             try:
                 connection = _connect(self.address)
-            except OSError as error:
-                self._note("refused", str(error))
+            except OSError:
+                with self._lock:
+                    self.counts["refused"] += 1
                 self._stop.wait(0.01)
                 continue
             with connection, connection.makefile("rb") as answers:
-                self._use(connection, answers, request)
+                self._use(connection, answers, tokens, last)
 
-    def _use(self, connection: socket.socket, answers, request: bytes) -> None:
+    def _use(self, connection: socket.socket, answers, tokens: Iterator[str], last: bool) -> None:
         """Send requests on one connection until either side has had enough."""
-        while True:
+        for earlier, token in enumerate(tokens):
             try:
-                connection.sendall(request)
+                connection.sendall(get(token, last=last))
                 body, goes_on = _read_response(answers)
             except (OSError, EOFError, ValueError) as error:
                 reset = isinstance(error, (ConnectionResetError, BrokenPipeError))
-                self._note("failed", repr(error), reset=reset)
+                self._note_failure(Failure(token, earlier > 0, reset, repr(error)))
                 return
-            self._note("answered", body)
+            self._note_answer(body)
             if not goes_on or self._stop.is_set():
                 return
 
-    def _note(self, outcome: str, what: str | bytes, *, reset: bool = False) -> None:
+    def _note_answer(self, body: bytes) -> None:
         with self._answered:
-            self.counts[outcome] += 1
-            if isinstance(what, bytes):
-                self.bodies[what] += 1
-            elif outcome == "failed":
-                self.failures.append(what)
-                self.counts["reset"] += reset
+            self.counts["answered"] += 1
+            self.bodies[body] += 1
             self._answered.notify_all()
+
+    def _note_failure(self, failure: Failure) -> None:
+        with self._lock:
+            self.failures.append(failure)
+            self.counts["failed"] += 1
+            self.counts["reset"] += failure.reset
 
 
 def _connect(address: tuple[str, int] | str) -> socket.socket:

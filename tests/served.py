@@ -1,4 +1,4 @@
-"""Applications for worker processes, written to a file, and how to ask them something."""
+"""Applications for processes of their own, written to a file, and how to ask them something."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from urllib.parse import urlsplit
 
-from processes import LISTENING, Program, running
+from processes import LISTENING, ROOT, Program, running
 from support import PATIENCE, Client
 
 PID_APP = """
@@ -38,6 +38,10 @@ def app(environ, start_response):
     return [body]
 """
 """Answers with what is written to the FIFO that GATE names, once that is."""
+
+
+READY = r"worker (\d+) is ready"
+"""What the log says of a worker that serves."""
 
 
 def write_app(directory: Path, text: str = PID_APP, version: str = "") -> None:
@@ -82,6 +86,27 @@ def starting(
     variables = {"PYTHONDONTWRITEBYTECODE": "1", **variables}
     with running(*wrapper, *command, *options, *arguments, **variables) as program:
         yield program
+
+
+SCRIPT = """
+import sys
+{app}
+import aiowsgi
+sys.exit(aiowsgi.serve(app, bind="127.0.0.1:0", access_log=False, **{options}))
+"""
+"""A program that serves its own application."""
+
+
+@contextmanager
+def solo(
+    directory: Path, text: str = PID_APP, *, env: dict[str, str] | None = None, **options: object
+) -> Iterator[tuple[Program, tuple[str, int]]]:
+    """Run a program that serves its own application, for a block."""
+    script = directory / "embedding.py"
+    script.write_text(SCRIPT.format(app=text, options=options))
+    with running(sys.executable, str(script), PYTHONPATH=str(ROOT), **(env or {})) as program:
+        port = int(program.expect(LISTENING)[1].rpartition(":")[2])
+        yield program, ("127.0.0.1", port)
 
 
 def ask(address: tuple[str, int], path: str = "/") -> tuple[int, str]:

@@ -195,6 +195,23 @@ class Gate:
         """Let it go on."""
         self.opened.set()
 
+    def before(self, app, path=None):
+        """``app`` behind the gate: every request passes through it, or those for ``path``."""
+
+        def gated(environ, start_response):
+            if path in (None, environ["PATH_INFO"]):
+                self.pass_through()
+            return app(environ, start_response)
+
+        return gated
+
+
+def free_port():
+    """A port that nothing listens on at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
 
 def eventually(condition):
     """Wait for what another thread is about to bring about, and says nothing of."""

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiowsgi.access_log import DEFAULT_FORMAT, compile_format
-from aiowsgi.exceptions import ConfigError
+from aiowsgi.cli import main
 
 FACTS: dict[str, Any] = {
     "client_host": "192.0.2.7",
@@ -321,27 +321,13 @@ def test_json_round_trip(texts: list[str], numbers: list[int], times: list[float
 # Refused formats
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("combind", "'combind' is none of timed, combined, common, json.*; did you mean combined?"),
-        ("", "'' is none of"),
-        ("%(x)s", r"there is no atom %\(x\)s; there are l, p, t, .*, \{name\}i, \{name\}o and"),
-        ("%(S)s", r"there is no atom %\(S\)s; did you mean s\?"),
-        ("%(duration)s", r"there is no atom %\(duration\)s; did you mean duration_ms\?"),
-        ("%()s", r"there is no atom %\(\)s"),
-        ("%({x-y})s", r"there is no atom %\(\{x-y\}\)s; write %\(\{name\}i\)s"),
-        ("%({x-y}z)s", r"write %\(\{name\}i\)s, %\(\{name\}o\)s or %\(\{KEY\}e\)s"),
-        ("%({}i)s", "there is no atom"),
-        ("%(h)s %s", "'%s' does not begin with an atom; write %% for a percent sign"),
-        ("%(h)d", r"'%\(h\)d' does not begin with an atom"),
-        ("100%", "'%' does not begin with an atom"),
-        ("%(h)s\n", "a format may hold tabs, but no line end"),
-        ("%(h)s\x1b[0m", "no other control character"),
-        ("%(h)s\ud800", "no other control character"),
-    ],
-)
-def test_refused_formats(text: str, message: str) -> None:
-    """What is no format is refused at once, with what may have been meant."""
-    with pytest.raises(ConfigError, match=message):
-        compile_format(text)
+@pytest.mark.parametrize("command", [["--check-config"], []])
+def test_an_unknown_atom_is_found_before_anything_is_served(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is a mistake of the command line like any other."""
+    argv = ["hello:app", "--app-dir", "examples", "--access-logformat", "%(h)s %(duration)s"]
+    assert main([*argv, *command]) == 2
+    assert capsys.readouterr().err.startswith(
+        "aiowsgi: --access-logformat: there is no atom %(duration)s; did you mean duration_ms?\n"
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
+from support import PATIENCE
 
 from aiowsgi import admin
 from aiowsgi.address import TcpAddress
@@ -32,13 +34,17 @@ class Asked:
         self.events: asyncio.Queue[str] = asyncio.Queue()
         self.closed = asyncio.Event()
         handlers = {
-            **health(lambda: self.reason),
+            **health(self.unready),
             "/echo": echo,
             "/later": self.later,
             "/broken": self.broken,
             "/feed": lambda _: Feed(self.feed()),
         }
         self.admin = Admin(head_parser("h11"), handlers)
+
+    async def unready(self) -> str:
+        """What it was last said."""
+        return self.reason
 
     async def later(self, request: Request) -> Answer:
         """A handler that has to wait."""
@@ -234,3 +240,33 @@ async def test_who_asks_and_goes(asked: Asked) -> None:
     writer.transport.abort()
     asked.events.put_nowait("data: 1\n\n")
     await asked.closed.wait()
+
+
+class ResetTransport(asyncio.Transport):
+    """One whose client has reset the connection, which shows as soon as it is ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = asyncio.Event()
+
+    def is_closing(self) -> bool:
+        return self.aborted.is_set()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert data.startswith(b"HTTP/1.1 200 ")
+
+    def write_eof(self) -> None:
+        raise OSError(errno.ENOTCONN, "not connected")
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+
+async def test_who_asks_and_resets(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
+    """A health check that wants no more than the connection is no fault of ours."""
+    transport, connection = ResetTransport(), asked.admin._connection()
+    connection.connection_made(transport)
+    connection.data_received(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+    await asyncio.wait_for(transport.aborted.wait(), PATIENCE)
+    connection.connection_lost(None)
+    assert not caplog.text

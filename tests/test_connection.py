@@ -14,20 +14,18 @@ from queue import SimpleQueue
 from threading import Event, current_thread
 
 import pytest
+from kernel import FakeLoop, FakeTransport, service_for
 from support import PATIENCE, UNIT, Client, Gate, eventually
 
 from aiowsgi.bridge import outlet as outlet_module
 from aiowsgi.bridge import ports as ports_module
-from aiowsgi.bridge.exchange import Service
 from aiowsgi.bridge.ports import SocketPort
 from aiowsgi.connection import Connection
 from aiowsgi.dialogue import State
-from aiowsgi.environ import base_environ
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
 from aiowsgi.file_wrapper import FileWrapper
 from aiowsgi.http1 import head_parser
 from aiowsgi.hub import Hub, Timeouts
-from aiowsgi.wsgi_errors import ErrorStream
 
 
 def hello(environ, start_response):
@@ -173,13 +171,7 @@ def test_a_request_cut_short_is_dropped_without_a_word(serve_on_loops, connect):
 def test_later_requests_are_held_back_without_bound_on_memory(serve_on_loops, connect):
     """While one is served, the socket is not read beyond a bound; afterwards all are answered."""
     gate = Gate()
-
-    def app(environ, start_response):
-        if environ["PATH_INFO"] == "/first":
-            gate.pass_through()
-        return hello(environ, start_response)
-
-    server = serve_on_loops(app)
+    server = serve_on_loops(gate.before(hello, "/first"))
     client = connect(server)
     client.get("/first")
     gate.wait()
@@ -236,12 +228,7 @@ def test_a_slow_small_upload_holds_no_thread(serve_on_loops, connect, mode):
 def test_a_waiting_client_is_asked_for_its_body_at_the_first_read(serve_on_loops, connect, mode):
     """100 (Continue) comes when the application reads, and not before."""
     gate = Gate()
-
-    def app(environ, start_response):
-        gate.pass_through()
-        return echo(environ, start_response)
-
-    client = connect(serve_on_loops(app, request_buffering=mode))
+    client = connect(serve_on_loops(gate.before(echo), request_buffering=mode))
     client.send(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
     gate.wait()
     assert client.nothing_came()
@@ -843,12 +830,7 @@ def test_a_client_that_reads_nothing_is_cut(serve_on_loops, connect):
 def test_a_request_that_waits_too_long_for_a_thread_is_turned_away(serve_on_loops, connect):
     """503 with Retry-After; the connection is kept."""
     gate = Gate()
-
-    def app(environ, start_response):
-        gate.pass_through()
-        return hello(environ, start_response)
-
-    server = serve_on_loops(app, threads=1, queue_timeout=0.1 * UNIT)
+    server = serve_on_loops(gate.before(hello), threads=1, queue_timeout=0.1 * UNIT)
     first, second = connect(server), connect(server)
     first.get()
     gate.wait()
@@ -865,12 +847,7 @@ def test_a_request_that_waits_too_long_for_a_thread_is_turned_away(serve_on_loop
 def test_a_request_that_finds_the_queue_full_is_turned_away(serve_on_loops, connect):
     """503 with Retry-After at once; the connection is kept, unless a body is still to come."""
     gate = Gate()
-
-    def app(environ, start_response):
-        gate.pass_through()
-        return hello(environ, start_response)
-
-    server = serve_on_loops(app, threads=1, queue_size=1)
+    server = serve_on_loops(gate.before(hello), threads=1, queue_size=1)
     clients = [connect(server) for _ in range(4)]
     clients[0].get()
     gate.wait()
@@ -891,10 +868,12 @@ def test_a_request_that_finds_the_queue_full_is_turned_away(serve_on_loops, conn
 def test_a_client_that_does_not_close_is_cut_in_the_end(serve_on_loops, connect):
     """After its last answer, a client has a while to take it and go."""
     server = serve_on_loops(hello)
+    hub = server._server._hub
+    hub.timeouts = hub.timeouts._replace(linger=0.1 * UNIT)
     client = connect(server)
     client.send(b"nonsense\r\n\r\n")
     assert client.read_to_end().startswith(b"HTTP/1.1 400 ")
-    eventually(lambda: not server._server._hub.connections)
+    eventually(lambda: not hub.connections)
 
 
 # The socket
@@ -1011,32 +990,6 @@ def test_responses_never_reach_another_client(serve_on_loops, connect):
 # On a transport of the tests' own
 
 
-class FakeLoop:
-    """Keeps what is to be called soon, and the writers."""
-
-    def __init__(self):
-        self.soon, self.writers = [], {}
-
-    def call_soon(self, callback):
-        self.soon.append(callback)
-
-    call_soon_threadsafe = call_soon
-
-    def call_later(self, delay, callback):
-        return None
-
-    def add_writer(self, descriptor, callback):
-        self.writers[descriptor] = callback
-
-    def remove_writer(self, descriptor):
-        del self.writers[descriptor]
-
-    def run(self):
-        """Call what is to be called, until nothing is."""
-        while self.soon:
-            self.soon.pop(0)()
-
-
 class FakeSSL:
     """What TLS knows of a client without a certificate."""
 
@@ -1050,47 +1003,6 @@ class FakeSSL:
         return None
 
 
-class FakeTransport:
-    """Notes what it was asked; tells of a socket, and of TLS where ``secure``."""
-
-    def __init__(self, sock, *, secure=False, fails=None):
-        self.facts = {
-            "socket": sock,
-            "ssl_object": FakeSSL() if secure else None,
-            "peername": ("127.0.0.1", 1),
-            "sockname": ("127.0.0.1", 2),
-        }
-        self.secure, self.fails = secure, fails
-        self.calls, self.written = [], b""
-
-    def get_extra_info(self, name):
-        return self.facts.get(name)
-
-    def is_closing(self):
-        return "close" in self.calls or "abort" in self.calls
-
-    def can_write_eof(self):
-        return not self.secure
-
-    def writelines(self, buffers):
-        self.written += b"".join(buffers)
-
-    def write_eof(self):
-        self.calls.append("write_eof")
-        if self.fails is not None:
-            raise self.fails
-
-    def __getattr__(self, name):
-        return lambda: self.calls.append(name)
-
-
-class Direct(ThreadPoolExecutor):
-    """Runs what it is given in the caller's thread."""
-
-    def submit(self, fn, *args):
-        fn(*args)
-
-
 @pytest.fixture
 def scene():
     """Makes connections on fake transports: ``scene(app, **transport)``."""
@@ -1101,23 +1013,11 @@ def scene():
             stack.enter_context(ours)
             stack.enter_context(theirs)
             theirs.settimeout(PATIENCE)
-            base = base_environ(
-                multithread=True,
-                multiprocess=False,
-                errors=ErrorStream(),
-                script_name="",
-                software="x",
-            )
-            service = Service(app, base, server="", send_date=False)
-            hub = Hub(
-                FakeLoop(),
-                service,
-                Direct(1),
-                head_parser("h11"),
-                timeouts=timeouts or Timeouts(),
-            )
-            transport = FakeTransport(ours, **options)
-            connection = Connection(hub)
+            loop = FakeLoop(at_once=True)
+            limits = timeouts or Timeouts()
+            hub = Hub(loop, service_for(app), loop, head_parser("h11"), timeouts=limits)
+            transport = FakeTransport(loop, ours, **options)
+            connection = transport.connection = Connection(hub)
             connection.connection_made(transport)
             stack.callback(connection.connection_lost, None)
             return connection, transport, hub, theirs
@@ -1130,9 +1030,9 @@ GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 
 def test_a_client_that_was_reset_before_its_end_is_cut(scene):
     """shutdown(2) fails where the kernel knows of the reset and the loop does not."""
-    connection, transport, hub, client = scene(fails=OSError(errno.ENOTCONN, "not connected"))
+    connection, transport, hub, client = scene(eof_error=OSError(errno.ENOTCONN, "not connected"))
     connection.data_received(b"nonsense\r\n\r\n")
-    hub.loop.run()
+    hub.loop.run_soon()
     assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
     assert transport.calls == ["write_eof", "abort"]
 
@@ -1156,23 +1056,23 @@ def test_a_closing_transport_is_left_alone(scene):
 
 def test_a_transport_that_transforms_is_written_on_the_loop(scene):
     """TLS: the worker sends nothing itself, and a congested transport is waited for."""
-    connection, transport, hub, _ = scene(secure=True)
+    connection, transport, hub, _ = scene(tls=FakeSSL())
     connection.pause_writing()
     connection.data_received(GET)
-    hub.loop.run()
+    hub.loop.run_soon()
     assert transport.written == b""
     assert not hub.loop.writers
     connection.resume_writing()
-    hub.loop.run()
+    hub.loop.run_soon()
     assert transport.written.endswith(b"hello /x")
     connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    hub.loop.run()
+    hub.loop.run_soon()
     assert transport.calls == ["close"]
 
 
 def test_a_transport_that_transforms_cannot_be_closed_by_halves(scene):
     """The end of its input is its end."""
-    connection, *_ = scene(secure=True)
+    connection, *_ = scene(tls=FakeSSL())
     connection.pause_writing()
     connection.data_received(GET)
     assert connection.eof_received() is False
@@ -1187,14 +1087,14 @@ def test_a_socket_that_is_full_is_watched_until_it_is_not(scene):
 
     connection, _, hub, client = scene(app)
     connection.data_received(GET)
-    hub.loop.run()
+    hub.loop.run_soon()
     (watched,) = hub.loop.writers
     assert watched == connection._port.fileno()
     received = b""
     while hub.loop.writers:
         received += client.recv(100_000)
         hub.loop.writers[watched]()
-        hub.loop.run()
+        hub.loop.run_soon()
     assert connection.state is State.IDLE
     client.setblocking(False)
     with suppress(BlockingIOError):
@@ -1217,11 +1117,11 @@ def test_a_long_drain_lets_others_have_the_loop(scene, monkeypatch):
     connection.data_received(GET)
     received = b""
     while not received.endswith(BIG):
-        hub.loop.run()
+        hub.loop.run_soon()
         received += client.recv(100_000)
         for writer in list(hub.loop.writers.values()):
             writer()
-    hub.loop.run()
+    hub.loop.run_soon()
     assert connection.state is State.IDLE
 
 
@@ -1233,7 +1133,7 @@ def test_limits_that_are_off_never_end(scene):
     connection.data_received(GET[:10])
     assert connection.look(1e12) == float("inf")
     connection.data_received(GET[10:])
-    hub.loop.run()
+    hub.loop.run_soon()
     assert connection.look(1e12) == float("inf")
     connection.data_received(POST + b"Content-Length: 5\r\n\r\n")
     assert connection.look(1e12) == float("inf")
@@ -1246,7 +1146,7 @@ def test_a_client_that_goes_while_it_is_asked_for_its_body(scene):
     hub.request_buffering = "on"
     client.close()
     connection.data_received(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
-    hub.loop.run()
+    hub.loop.run_soon()
     assert transport.calls == ["abort"]
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ import pytest
 import requests
 import yaml
 from processes import LISTENING, ROOT, running, serving
-from support import PATIENCE
+from support import PATIENCE, free_port
 from tools import needs_tool, tool
 
 from aiowsgi import testing
@@ -53,13 +52,6 @@ def command_line(words):
 def seconds(text):
     """A time as YAML files have it: 30 or 30s."""
     return int(str(text).removesuffix("s"))
-
-
-def free_port():
-    """A port that nothing listens on at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def fetch(url, **options):
@@ -165,7 +157,10 @@ MANIFESTS = {
 @pytest.mark.parametrize("kind", MANIFESTS)
 def test_kubernetes_schema(kind):
     """Each manifest is one that Kubernetes takes, without a field that it does not know."""
-    kubernetes_validate.validate(MANIFESTS[kind], KUBERNETES, strict=True)
+    manifest = MANIFESTS[kind]
+    assert kubernetes_validate.validate(manifest, KUBERNETES, strict=True) == KUBERNETES
+    with pytest.raises(kubernetes_validate.ValidationError, match="unknown-to-it"):
+        kubernetes_validate.validate(manifest | {"unknown-to-it": 1}, KUBERNETES, strict=True)
 
 
 def test_kubernetes_pod():

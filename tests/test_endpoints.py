@@ -116,6 +116,20 @@ def test_the_proxy_header_knows_better():
     assert peer_of(transport, ProxyHeader(None, None, b""))[0] == "192.0.2.1"
 
 
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((Endpoint("198.51.100.7", 1), Endpoint("198.51.100.8", 443)), ("198.51.100.8", "443")),
+        # The client of a unix socket, whose proxy is on another.
+        ((None, None), ("localhost", "443")),
+    ],
+)
+def test_the_proxy_header_knows_of_tls(ends, expected):
+    """Then the client speaks it, whatever is spoken behind the proxy."""
+    peer = peer_of(FakeTransport("", "/run/app.sock"), ProxyHeader(*ends, b"", tls=True))
+    assert (peer.scheme, peer.server_name, peer.server_port) == ("https", *expected)
+
+
 # Behind proxies
 
 

@@ -86,12 +86,7 @@ def test_one_that_becomes_idle_makes_room(serve_on_loops, connect, room):
     """Though no thread tells of it: somebody waits, so it is looked for."""
     room(2)
     gate = Gate()
-
-    def app(environ, start_response):
-        gate.pass_through()
-        return hello(environ, start_response)
-
-    server = serve_on_loops(app, threads=2)
+    server = serve_on_loops(gate.before(hello), threads=2)
     clients = [connect(server), connect(server)]
     for client in clients:
         client.get()
@@ -121,13 +116,7 @@ def test_who_comes_too_late_waits_in_the_kernel(serve_on_loops, connect, room):
     """While all are busy nobody else is accepted; when one goes, the next is."""
     room(2)
     gate = Gate()
-
-    def app(environ, start_response):
-        if environ["PATH_INFO"] == "/wait":
-            gate.pass_through()
-        return hello(environ, start_response)
-
-    server = serve_on_loops(app, threads=1)
+    server = serve_on_loops(gate.before(hello, "/wait"), threads=1)
     busy, waiting, late = connect(server), connect(server), connect(server)
     busy.get("/wait", "Connection: close")
     gate.wait()

@@ -1,21 +1,31 @@
-"""Behind nginx and HAProxy, which read requests in ways of their own: nothing is smuggled.
+"""Behind nginx and HAProxy: nothing is smuggled, and nothing is lost by a reload.
 
-Malformed and mutated requests go through a proxy to this server on kept connections. The proxy
-numbers the requests that it sees. Were the two to disagree about where a request ends, on any of
-the connections, the application would see one without a number, or one of them twice.
+*Smuggling.* They read requests in ways of their own. Malformed and mutated requests go through a
+proxy to this server on kept connections. The proxy numbers the requests that it sees. Were the two
+to disagree about where a request ends, on any of the connections, the application would see one
+without a number, or one of them twice.
+
+*Reloads.* The proxies of ``examples/`` keep connections to the workers that a reload sends away.
+
+*TLS* may end at the proxy, which then says so before the first request.
 """
 
 from __future__ import annotations
 
 import random
 import re
-import socket
+import signal
+import ssl
 from collections import Counter
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPSConnection
 
 import pytest
-from processes import running
-from support import PARSERS, eventually
+import trustme
+from load_client import load
+from processes import ROOT, running
+from served import READY, workers, write_app
+from support import PARSERS, PATIENCE, eventually, free_port
 from tools import needs_tool, tool
 from wire import ROWS, SECOND
 from wire.client import Sending, converse
@@ -88,10 +98,16 @@ backend application
     server only 127.0.0.1:{upstream}
 """
 
+STRICT = {"nginx": NGINX, "haproxy": HAPROXY}
+
 FRONTS = {
-    "nginx": (NGINX, 'exec "$0" -c "$1"', "start worker process "),
-    "haproxy": (HAPROXY, 'exec "$0" -W -f "$1" > "$2/log"', "Loading success"),
+    "nginx": ('exec "$0" -c "$1"', "start worker process "),
+    "haproxy": ('exec "$0" -W -f "$1" > "$2/log"', "Loading success"),
 }
+
+BOTH = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_tool(name)) for name in FRONTS]
+)
 
 GONE = {"-1", "499"}
 """Logged in place of a status where the client did not wait for it, as may be on a busy machine."""
@@ -141,20 +157,13 @@ def streams():
     ]
 
 
-def free_port():
-    """A port that nothing listens on at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @contextmanager
-def front(name, upstream, directory):
+def front(name, configuration, directory, **values):
     """Run a proxy for a block; gives its port. Its log is in the directory."""
-    configuration, script, started = FRONTS[name]
+    script, started = FRONTS[name]
     port = free_port()
     file = directory / "configuration"
-    file.write_text(configuration.format(port=port, upstream=upstream, tmp=directory))
+    file.write_text(configuration.format(port=port, tmp=directory, **values))
     command = ("sh", "-c", script, tool(name), str(file), str(directory))
     with running(*command) as program:
         program.expect(started)
@@ -163,12 +172,12 @@ def front(name, upstream, directory):
 
 
 @pytest.mark.parametrize("parser", PARSERS)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_tool(name)) for name in FRONTS])
+@BOTH
 def test_the_proxy_and_the_application_count_alike(name, parser, tmp_path):
     """Every request that the application saw is one of the proxy's, and it saw each but once."""
     app = Numbered()
     with testing.serve(app, http=parser) as server:
-        with front(name, server.port, tmp_path) as port:
+        with front(name, STRICT[name], tmp_path, upstream=server.port) as port:
             sendings = [Sending([stream], (), 99) for stream in streams()]
             came = converse(("127.0.0.1", port), sendings, QUIET)
         eventually(lambda: not server._server._hub.connections)
@@ -181,3 +190,109 @@ def test_the_proxy_and_the_application_count_alike(name, parser, tmp_path):
     assert len(app.seen) > 300
     assert sum(answer.status == 400 for each in came for answer in each.answers) > 300
     assert len(app.connections) < len(app.seen) / 2
+
+
+# Reloads
+
+EXAMPLES = {
+    "nginx": (
+        "nginx/nginx.conf",
+        {
+            "listen 8080": "listen 127.0.0.1:{port}",
+            "127.0.0.1:8000": "127.0.0.1:{upstream}",
+            "/tmp/aiowsgi-nginx": "{tmp}/nginx",
+            "worker_processes auto": "daemon off; worker_processes 1",
+            "error_log stderr": "error_log stderr notice",
+            "access_log off": "log_format tries '$upstream_status'; access_log {tmp}/log tries",
+        },
+        ["--proxy-headers"],
+    ),
+    "haproxy": (
+        "haproxy/haproxy.cfg",
+        {
+            "bind :8080": "bind 127.0.0.1:{port}",
+            "127.0.0.1:8000": "127.0.0.1:{upstream}",
+            "port 9000": "port {admin}",
+        },
+        ["--proxy-protocol"],
+    ),
+}
+
+RELOADS = 5
+
+
+def example(name):
+    """What an example says, made a template, and the options that it asks for."""
+    path, changes, options = EXAMPLES[name]
+    text = (ROOT / "examples" / path).read_text().replace("{", "{{").replace("}", "}}")
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text, options
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+@BOTH
+def test_reloads_behind_a_proxy(name, count, tmp_path):
+    """Reloads in a row fail no request of a steady load through the proxy's kept connections."""
+    write_app(tmp_path)
+    text, options = example(name)
+    admin = free_port()
+    arguments = ("-w", count, "--admin", f"127.0.0.1:{admin}", *options)
+    with (
+        workers(tmp_path, *arguments, alone=True) as (program, (_, upstream)),
+        front(name, text, tmp_path, upstream=upstream, admin=admin) as port,
+        load(("127.0.0.1", port)) as running_load,
+    ):
+        for number in range(RELOADS):
+            running_load.wait_for(50)
+            write_app(tmp_path, version=f" of {number}")
+            program.process.send_signal(signal.SIGHUP)
+            program.expect("reloaded$" if number or count == "2" else READY)
+        running_load.wait_for(50)
+        running_load.stop()
+        assert running_load.counts.keys() == {"answered"}, str(running_load)
+        assert any(body.endswith(b" of 4") for body in running_load.bodies)
+
+
+# TLS
+
+TERMINATING = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+frontend clients
+    bind 127.0.0.1:{port} {tls}
+    default_backend application
+backend application
+    server only 127.0.0.1:{upstream} send-proxy-v2-ssl proxy-v2-options ssl,crc32c
+"""
+
+
+def scheme(environ, start_response):
+    """Tell how the client asks."""
+    start_response("200 OK", [])
+    return [environ["wsgi.url_scheme"].encode()]
+
+
+@pytest.mark.parametrize("connect", [HTTPConnection, HTTPSConnection])
+@needs_tool("haproxy")
+def test_tls_that_ends_at_the_proxy(connect, tmp_path):
+    """The PROXY header tells, under a checksum, whether the client speaks TLS."""
+    authority = trustme.CA()
+    pem = tmp_path / "pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pem)
+    tls, options = "", {}
+    if connect is HTTPSConnection:
+        tls, options = f"ssl crt {pem}", {"context": ssl.create_default_context()}
+        authority.configure_trust(options["context"])
+    with (
+        testing.serve(scheme, proxy_protocol=True) as server,
+        front("haproxy", TERMINATING, tmp_path, upstream=server.port, tls=tls) as port,
+    ):
+        client = connect("127.0.0.1", port, timeout=PATIENCE, **options)
+        client.request("GET", "/")
+        assert client.getresponse().read() == ("https" if tls else "http").encode()
+        client.close()

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from aiowsgi.access_atoms import NUMBERS, TEXTS
 from aiowsgi.access_log import DEFAULT_FORMAT, NAMED_FORMATS
 from aiowsgi.config import Config
 from aiowsgi.grammar import (
+    LOG_ATOMS,
     LOG_FORMATS,
     RouteLimit,
     bind_text,
@@ -38,6 +40,7 @@ from aiowsgi.proxy import DEFAULT_TRUSTED
         (path_prefix, "/shop/", "/shop"),
         (log_format, "json", "json"),
         (log_format, '%(h)s "%(r)s"', '%(h)s "%(r)s"'),
+        (log_format, "100%%\t%({Via}i)s é", "100%%\t%({Via}i)s é"),
     ],
 )
 def test_accept(grammar: Callable[[str], object], text: str, value: object) -> None:
@@ -59,6 +62,21 @@ def test_accept(grammar: Callable[[str], object], text: str, value: object) -> N
         (path_prefix, "shop", "begins with /"),
         (path_prefix, "/a b", "begins with /"),
         (log_format, "combine", "did you mean combined?"),
+        (log_format, "", "'' is none of timed, combined, common, json"),
+        (log_format, "%(x)s", "there is no atom %(x)s; there are h, l, u, "),
+        (log_format, "%(x)s", "write_ms, {name}i, {name}o and {KEY}e"),
+        (log_format, "%(S)s", "there is no atom %(S)s; did you mean s?"),
+        (log_format, "%(duration)s", "no atom %(duration)s; did you mean duration_ms?"),
+        (log_format, "%()s", "there is no atom %()s"),
+        (log_format, "%({x-y})s", "there is no atom %({x-y})s; write %({name}i)s"),
+        (log_format, "%({x-y}z)s", "write %({name}i)s, %({name}o)s or %({KEY}e)s"),
+        (log_format, "%({}i)s", "there is no atom"),
+        (log_format, "%(h)s %s", "'%s' does not begin with an atom; write %% for a percent sign"),
+        (log_format, "%(h)d", "'%(h)d' does not begin with an atom"),
+        (log_format, "100%", "'%' does not begin with an atom"),
+        (log_format, "%(h)s\n", "a format may hold tabs, but no line end"),
+        (log_format, "%(h)s\x1b[0m", "no other control character"),
+        (log_format, "%(h)s\ud800", "no other control character"),
     ],
 )
 def test_refuse(grammar: Callable[[str], object], text: str, complaint: str) -> None:
@@ -92,5 +110,6 @@ def test_is_public(bind: str, public: bool) -> None:
 def test_agreement() -> None:
     """The names and defaults are those of the modules that give them their meaning."""
     assert set(LOG_FORMATS) == set(NAMED_FORMATS)
+    assert {*LOG_ATOMS} == {"l", "p", *NUMBERS, *TEXTS}
     assert Config().access_logformat == DEFAULT_FORMAT
     assert ",".join(Config().forwarded_allow_ips) == DEFAULT_TRUSTED

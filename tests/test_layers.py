@@ -33,13 +33,13 @@ FLOORS = tuple(
         "pool bridge overtime",
         # Connections, and what they share.
         (
-            "patrol intake dispatch handover hub line dialogue connection acceptor gate entrance admin admin_client"
-            " admin_pages admin_guard admin_site insight recycling"
+            "patrol intake dispatch handover hub line dialogue connection acceptor gate entrance"
+            " admin admin_client admin_pages admin_guard admin_site insight recycling"
         ),
         # One process.
         "server seal top",
         # Several.
-        "channel board spawn crew reload worker supervisor solo",
+        "channel board spawn crew generations reload worker supervisor solo",
         # The faces.
         "runner cli testing pytest_plugin __main__ __init__",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -48,15 +49,28 @@ def test_messages(
     assert re.fullmatch(message, sock.recv(4096))
 
 
-@pytest.mark.parametrize("name", [None, "", "/nonexistent/notify", "@aiowsgi-nobody", "vsock:2:1"])
-def test_nobody_listens(name: str | None) -> None:
-    """Without a manager, or with one that is gone, nothing happens."""
-    notifier = Notifier({} if name is None else {"NOTIFY_SOCKET": name})
+@pytest.mark.parametrize(
+    ("environ", "tried"),
+    [
+        ({}, 0),
+        ({"NOTIFY_SOCKET": ""}, 0),
+        ({"NOTIFY_SOCKET": "vsock:2:1"}, 0),
+        ({"NOTIFY_SOCKET": "/nonexistent/notify"}, 5),
+        ({"NOTIFY_SOCKET": "@aiowsgi-nobody"}, 5),
+    ],
+)
+def test_nobody_listens(
+    environ: dict[str, str], tried: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a manager nothing happens; that one is gone is a matter for debugging."""
+    caplog.set_level(logging.DEBUG, "aiowsgi.notify")
+    notifier = Notifier(environ)
     notifier.ready()
     notifier.reloading()
     notifier.status("up")
     notifier.stopping()
     notifier.watchdog()
+    assert [record.levelname for record in caplog.records] == ["DEBUG"] * tried
 
 
 ME = str(os.getpid())

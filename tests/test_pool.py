@@ -23,8 +23,12 @@ def pool():
     made = WorkerPool(2, "test-pool")
     yield made
     made.shutdown(timeout=PATIENCE)
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("test-pool")]
+    assert count_threads() == 0
+
+
+def count_threads():
+    """Threads of the pool that are alive."""
+    return sum(thread.name.startswith("test-pool") for thread in threading.enumerate())
 
 
 def test_it_is_an_executor(pool):
@@ -55,7 +59,7 @@ def test_a_thread_survives_what_is_raised(pool, caplog, error):
     assert isinstance(pool.submit(fail).exception(PATIENCE), error)
     assert len(set(pool.map(lambda _: current_thread().name, range(50)))) <= 2
     eventually(lambda: caplog.text.count("error in a worker thread") == 4)
-    assert sum(t.name.startswith("test-pool") for t in threading.enumerate()) == 2
+    assert count_threads() == 2
 
 
 def test_a_thread_survives_a_log_that_raises(pool):
@@ -148,12 +152,15 @@ def test_a_shutdown_does_not_wait_for_ever(pool):
     """A thread that hangs is left behind when the time is over."""
     go_on = occupy(pool)
     pool.shutdown(timeout=0)
+    assert count_threads() == 2
     go_on.set()
 
 
 def test_a_thread_may_shut_its_own_pool_down(pool):
     """It does not wait for itself."""
-    pool.submit(pool.shutdown, timeout=PATIENCE).result(PATIENCE)
+    pool.submit(pool.shutdown).result(PATIENCE)
+    with pytest.raises(RuntimeError, match="shut down"):
+        pool.submit(int)
 
 
 def test_it_is_a_context_manager():

@@ -106,14 +106,17 @@ if os.geteuid():
 
 def test_nothing_to_assume(tmp_path: Path) -> None:
     """Who is it already changes nothing, and gives nothing away."""
+    before = os.getresuid(), os.getresgid(), os.getgroups()
     ME.own([str(tmp_path / "no such file")])
     ME.assume()
+    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
 
 
 @NOT_AS_ROOT
 def test_own_group() -> None:
     """One's own names are accepted without root."""
-    Identity.of(pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name).assume()
+    names = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+    assert Identity.of(*names).is_mine()
 
 
 # The pid file
@@ -128,10 +131,11 @@ def test_pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not (tmp_path / "server.pid").exists()
 
 
-def test_no_pid_file() -> None:
+def test_no_pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a name there is none."""
+    monkeypatch.chdir(tmp_path)
     with pid_file(None, ME):
-        pass
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("content", ["", "1\n", f"{os.getpid()}\n", "a stale number that is long"])
@@ -211,5 +215,6 @@ def test_directory_closed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pid_file(str(path), ME):
         monkeypatch.setattr(os, "unlink", fail)
     monkeypatch.undo()
+    assert path.exists()
     with pid_file(str(path), ME):
-        pass
+        assert path.read_text() == f"{os.getpid()}\n"

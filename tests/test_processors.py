@@ -32,45 +32,29 @@ def tree(base: Path, group: str, mounts: str, files: dict[str, str]) -> str:
     return str(base)
 
 
+NESTED = "0::/a/b\n"
+
+
 @pytest.mark.parametrize(
-    ("group", "root", "files", "quota"),
+    ("group", "root", "limits", "quota"),
     [
-        pytest.param("0::/\n", "/", {"cpu.max": "150000 100000\n"}, 1.5, id="container"),
-        pytest.param("0::/\n", "/", {"cpu.max": "max 100000\n"}, inf, id="no quota"),
+        pytest.param("0::/\n", "/", {"": "150000 100000\n"}, 1.5, id="container"),
+        pytest.param("0::/\n", "/", {"": "max 100000\n"}, inf, id="no quota"),
         pytest.param("0::/\n", "/", {}, inf, id="no file"),
-        pytest.param("0::/\n", "/", {"cpu.max": "nonsense"}, inf, id="nonsense"),
-        pytest.param("0::/\n", "/", {"cpu.max": "100 0\n"}, inf, id="no period"),
-        pytest.param(
-            "0::/a.slice/b.service\n",
-            "/",
-            {"a.slice/cpu.max": "200000 100000\n", "a.slice/b.service/cpu.max": "max 100000\n"},
-            2.0,
-            id="the group above",
-        ),
-        pytest.param(
-            "0::/a.slice/b.service\n",
-            "/",
-            {"a.slice/cpu.max": "200000 100000\n", "a.slice/b.service/cpu.max": "50000 100000\n"},
-            0.5,
-            id="the least",
-        ),
-        pytest.param(
-            "0::/docker/1\n", "/docker/1", {"cpu.max": "300000 100000\n"}, 3.0, id="mounted alone"
-        ),
-        pytest.param(
-            "0::/../other\n",
-            "/",
-            {"cpu.max": "300000 100000\n"},
-            3.0,
-            id="outside",
-        ),
-        pytest.param("", "/", {"cpu.max": "300000 100000\n"}, inf, id="in no group"),
+        pytest.param("0::/\n", "/", {"": "nonsense"}, inf, id="nonsense"),
+        pytest.param("0::/\n", "/", {"": "100 0\n"}, inf, id="no period"),
+        pytest.param(NESTED, "/", {"a": "200000 100000", "a/b": "max 100000"}, 2, id="outer"),
+        pytest.param(NESTED, "/", {"a": "200000 100000", "a/b": "50000 100000"}, 0.5, id="inner"),
+        pytest.param("0::/docker/1\n", "/docker/1", {"": "300000 100000\n"}, 3, id="mounted alone"),
+        pytest.param("0::/../other\n", "/", {"": "300000 100000\n"}, 3, id="outside"),
+        pytest.param("", "/", {"": "300000 100000\n"}, inf, id="in no group"),
     ],
 )
 def test_version_2(
-    tmp_path: Path, group: str, root: str, files: dict[str, str], quota: float
+    tmp_path: Path, group: str, root: str, limits: dict[str, str], quota: float
 ) -> None:
     """``cpu.max`` of the group and of those above it; the least counts."""
+    files = {f"{directory}/cpu.max": text for directory, text in limits.items()}
     assert cpu_quota(tree(tmp_path, group, V2_MOUNT.format(root=root), files)) == quota
 
 

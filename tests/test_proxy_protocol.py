@@ -24,6 +24,29 @@ def tlv(kind: int, value: bytes) -> bytes:
     return struct.pack("!BH", kind, len(value)) + value
 
 
+def client_tls(bits: int, *values: bytes) -> bytes:
+    """The value that tells of a client's TLS; its certificate, if any, was not verified."""
+    return tlv(0x20, struct.pack("!BI", bits, 1) + b"".join(values))
+
+
+def summed(*values: bytes, before: bytes = b"") -> bytes:
+    """A header with a checksum among its values."""
+    tail = b"".join(values)
+    header = v2(0x21, 0x11, IPV4 + before + tlv(3, bytes(4)) + tail)
+    at = len(header) - len(tail)
+    return header[: at - 4] + crc32c(header).to_bytes(4, "big") + header[at:]
+
+
+def crc32c(data: bytes) -> int:
+    """Bit by bit, by the definition: a division of polynomials (RFC 9260 appendix A)."""
+    bits = [byte >> n & 1 for byte in data for n in range(8)] + [0] * 32
+    bits[:32] = [bit ^ 1 for bit in bits[:32]]
+    remainder = 0
+    for bit in bits:
+        remainder = (remainder << 1 | bit) ^ 0x11EDC6F41 * (remainder >> 31)
+    return int(f"{remainder:032b}"[::-1], 2) ^ 0xFFFFFFFF
+
+
 IPV4 = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2") + struct.pack("!HH", 4711, 443)
 IPV6 = (
     socket.inet_pton(socket.AF_INET6, "2001:db8::1")
@@ -48,7 +71,19 @@ GOOD: list[tuple[bytes, tuple[Endpoint | None, Endpoint | None]]] = [
     (v2(0x21, 0x11, IPV4), ENDS4),
     (v2(0x21, 0x21, IPV6), ENDS6),
     (v2(0x21, 0x11, IPV4 + tlv(4, b"padding") + tlv(1, b"")), ENDS4),
-    (v2(0x21, 0x21, IPV6 + tlv(0x20, bytes(300))), ENDS6),
+    (v2(0x21, 0x21, IPV6 + tlv(0x22, bytes(300))), ENDS6),
+    (v2(0x21, 0x11, IPV4 + tlv(0xEA, b"\xff\xff\xff") + tlv(4, b"")), ENDS4),
+    (summed(), ENDS4),
+    (summed(tlv(5, b"id"), before=tlv(4, b"a")), ENDS4),
+    # As HAProxy 2.6 sends it, with all its options.
+    (
+        bytes.fromhex(
+            "0d0a0d0a000d0a515549540a211100507f0000017f00000187b4b6ab03000426aeabb602000c73686f702e"
+            "6578616d706c650500002000280100000000210007544c5376312e33230016544c535f4145535f3235365f"
+            "47434d5f534841333834"
+        ),
+        (Endpoint("127.0.0.1", 34740), Endpoint("127.0.0.1", 46763)),
+    ),
     (v2(0x21, 0x11, IPV4 + tlv(4, bytes(8192 - 12 - 3))), ENDS4),
     (v2(0x21, 0x31, bytes(216)), NONE),
     (v2(0x21, 0x00, b""), NONE),
@@ -103,27 +138,43 @@ BAD: list[bytes] = [
     v2(0x21, 0x11, IPV4 + b"\x04\x00"),
     v2(0x21, 0x11, IPV4 + tlv(4, b"abc")[:-1]),
     v2(0x21, 0x11, IPV4 + b"\x04\xff\xff"),
+    v2(0x21, 0x11, IPV4 + tlv(3, bytes(4))),
+    v2(0x21, 0x11, IPV4 + tlv(3, b"")),
+    v2(0x21, 0x11, IPV4 + tlv(3, bytes(3))),
+    v2(0x21, 0x11, IPV4 + tlv(3, bytes(5))),
+    summed()[:-1] + bytes([summed()[-1] ^ 1]),
+    # Of another client, or with more behind it, than its checksum is of.
+    summed().replace(IPV4, IPV4[::-1]),
+    v2(0x21, 0x11, summed()[16:] + tlv(4, b"")),
+    v2(0x21, 0x11, IPV4 + tlv(0x20, b"")),
+    v2(0x21, 0x11, IPV4 + tlv(0x20, b"\x01\0\0\0")),
+    v2(0x21, 0x11, IPV4 + client_tls(1, b"\x21")),
+    v2(0x21, 0x11, IPV4 + client_tls(1, b"\x21\0")),
+    v2(0x21, 0x11, IPV4 + client_tls(1, tlv(0x21, b"TLSv1.3")[:-1])),
+    # A value of its own must end with it, not with the header.
+    v2(0x21, 0x11, IPV4 + client_tls(1, tlv(0x21, b"TLSv1.3")[:-1]) + tlv(4, b"")),
     v2(0x21, 0x11, IPV4, 8193),
     v2(0x20, 0x00, b"", 65535),
 ]
 
 
-def feed(pieces: list[bytes]) -> ProxyHeader | None:
+def feed(pieces: list[bytes]) -> ProxyHeader:
+    """The header, with all that is behind it."""
     parser = ProxyHeaderParser()
     for number, piece in enumerate(pieces):
         header = parser.feed(piece)
         if header is not None:
             return header._replace(rest=header.rest + b"".join(pieces[number + 1 :]))
-    return None
+    raise AssertionError("the header is not complete")
 
 
 @pytest.mark.parametrize("rest", [b"", b"GET / HTTP/1.1\r\n\r\n", b"PROXY UNKNOWN\r\n", SIGNATURE])
 @pytest.mark.parametrize(("data", "ends"), GOOD)
 def test_good(data: bytes, ends: tuple[Endpoint | None, Endpoint | None], rest: bytes) -> None:
     """A header says who is at both ends, and hands on what is behind it, whole or byte by byte."""
-    expected = ProxyHeader(*ends, rest)
-    assert feed([data + rest]) == expected
-    assert feed([bytes([byte]) for byte in data + rest]) == expected
+    expected = (*ends, rest)
+    assert feed([data + rest])[:3] == expected
+    assert feed([bytes([byte]) for byte in data + rest])[:3] == expected
 
 
 @pytest.mark.parametrize(("data", "ends"), GOOD)
@@ -142,6 +193,46 @@ def test_bad(data: bytes) -> None:
         feed([bytes([byte]) for byte in data])
 
 
+@pytest.mark.parametrize(
+    ("values", "tls"),
+    [
+        (b"", False),
+        (client_tls(0), False),
+        (client_tls(0x06), False),
+        (client_tls(0x01), True),
+        (client_tls(0x07, tlv(0x21, b"TLSv1.3"), tlv(0x22, b"ann"), tlv(0xFF, b"")), True),
+        (tlv(4, b"a") + client_tls(0x01, tlv(0x21, b"TLSv1.2")) + tlv(2, b"shop.example"), True),
+        (tlv(0x21, b"TLSv1.3"), False),
+    ],
+)
+@pytest.mark.parametrize(("family", "addresses"), [(0x11, IPV4), (0x21, IPV6), (0x31, bytes(216))])
+def test_client_tls(values: bytes, tls: bool, family: int, addresses: bytes) -> None:
+    """Whether the client speaks TLS with the proxy is told by one bit of one value."""
+    assert feed([v2(0x21, family, addresses + values)]).tls is tls
+
+
+@pytest.mark.parametrize("values", [client_tls(1), client_tls(1)[:-1], tlv(3, bytes(4))])
+@pytest.mark.parametrize(("command", "family"), [(0x20, 0x11), (0x21, 0x00)])
+def test_nothing_is_read_of_a_header_that_names_nobody(
+    values: bytes, command: int, family: int
+) -> None:
+    """All of it is to be ignored where the proxy speaks for itself, or knows no addresses."""
+    assert feed([v2(command, family, IPV4 + values)]) == ProxyHeader(None, None, b"", tls=False)
+
+
+@given(st.binary(max_size=40), st.data())
+def test_any_wrong_bit_fails_the_checksum(value: bytes, data: st.DataObject) -> None:
+    """Of the addresses, of the checksum, and of what is behind it."""
+    good = summed(tlv(5, value))
+    assert feed([good]) == ProxyHeader(*ENDS4, b"")
+    # One of the checksum's type would hide it.
+    places = [place for place in range(16, len(good)) if place != 16 + len(IPV4)]
+    place, bit = data.draw(st.sampled_from(places)), data.draw(st.integers(0, 7))
+    bad = good[:place] + bytes([good[place] ^ 1 << bit]) + good[place + 1 :]
+    with pytest.raises(RequestError, match="PROXY protocol header"):
+        feed([bad])
+
+
 @pytest.mark.parametrize("first", [b"G", b"\x16", b"\0", b"\n"])
 def test_refused_at_once(first: bytes) -> None:
     """A client that sends no header is not waited for."""
@@ -157,7 +248,7 @@ def test_any_split(
     whole = case[0] + rest
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
     pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    assert feed(pieces) == ProxyHeader(*case[1], rest)
+    assert feed(pieces)[:3] == (*case[1], rest)
 
 
 @given(st.binary(max_size=64), st.sampled_from([b"", b"PROXY ", b"PROXY TCP4 ", SIGNATURE]))

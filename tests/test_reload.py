@@ -12,7 +12,7 @@ from time import monotonic
 import pytest
 from processes import Program
 from served import ask, ask_until, workers, write_app
-from support import UNIT
+from support import PATIENCE, UNIT
 
 from aiowsgi import reload as module
 from aiowsgi.config import Config
@@ -101,10 +101,10 @@ async def test_changes(tmp_path: Path) -> None:
 
     async def after(*steps: tuple[object, ...]) -> list[str]:
         upcoming = asyncio.ensure_future(anext(seen))
-        await asyncio.sleep(2 * module._INTERVAL)  # it has to have looked once
+        await asyncio.sleep(0)  # its first step looks around, or has the system watch
         for step, *arguments in steps:
             step(*arguments)  # type: ignore[operator]
-        return await asyncio.wait_for(upcoming, 10 * UNIT)
+        return await asyncio.wait_for(upcoming, PATIENCE)
 
     assert await after((other.write_text, "1"), (file.write_text, "1")) == [str(file)]
     assert await after((file.write_text, "22")) == [str(file)]

@@ -183,12 +183,8 @@ def test_the_end_waits_for_requests_in_progress(run):
     """They are answered with Connection: close, and the stop was clean."""
     gate = Gate()
 
-    def app(environ, start_response):
-        gate.pass_through()
-        return hello(environ, start_response)
-
     async def main():
-        server = Server(app, config())
+        server = Server(gate.before(hello), config())
         await server.start()
         answer = asyncio.ensure_future(asked(server.port))
         await asyncio.to_thread(gate.wait)
@@ -208,12 +204,8 @@ def test_the_end_does_not_wait_for_ever(run, how):
     """What takes longer is cut, and the stop was not clean."""
     gate = Gate()
 
-    def app(environ, start_response):
-        gate.pass_through()
-        return hello(environ, start_response)
-
     async def main():
-        server = Server(app, config(graceful_timeout=0.05))
+        server = Server(gate.before(hello), config(graceful_timeout=0.05))
         try:
             async with server:
                 with Client(server.port) as client:

@@ -21,6 +21,7 @@ def bind(path: Path) -> socket.socket:
 def test_nothing_in_the_way(tmp_path: Path) -> None:
     """A free path needs no work."""
     make_way(str(tmp_path / "s"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_stale(tmp_path: Path) -> None:

@@ -224,6 +224,8 @@ def test_unix_stale(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
+    with pytest.raises(ConnectionRefusedError):
+        greet(socket.AF_UNIX, str(path))
     listeners = opened(f"unix:{path}")
     greet(socket.AF_UNIX, str(path))
     listeners.close()
@@ -238,6 +240,7 @@ def test_unix_taken_over(tmp_path: Path) -> None:
     old.close()
     greet(socket.AF_UNIX, str(path))
     new.close()
+    assert not path.exists()
 
 
 def test_abstract() -> None:

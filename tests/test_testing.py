@@ -55,12 +55,7 @@ def test_options_are_those_of_the_configuration(tmp_path):
 def test_requests_in_progress_are_cut():
     """The end of the block does not wait for an application that hangs."""
     gate = Gate()
-
-    def app(environ, start_response):
-        gate.pass_through()
-        return hello(environ, start_response)
-
-    with testing.serve(app) as server:
+    with testing.serve(gate.before(hello)) as server:
         client = Client(server.port)
         client.get()
         gate.wait()

@@ -128,7 +128,8 @@ def test_options(files: Files) -> None:
 def test_key_in_the_certificate_file(files: Files) -> None:
     """One file may hold the certificate and the key."""
     both = files.write("both.pem", SERVER.private_key_and_cert_chain_pem.bytes())
-    handshake(server_context(TLSFiles(both)), client_context())
+    _, client_end = handshake(server_context(TLSFiles(both)), client_context())
+    assert client_end.getpeercert()["subjectAltName"] == (("DNS", "localhost"),)
 
 
 def test_lazy() -> None:

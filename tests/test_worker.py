@@ -8,11 +8,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from served import pid_of, wait_for_end, workers, write_app
+from served import READY, ask, pid_of, wait_for_end, workers, write_app
 
 from aiowsgi.worker import main
-
-READY = r"worker (\d+) is ready"
 
 
 @pytest.mark.parametrize(
@@ -56,8 +54,6 @@ def app(environ, start_response):
     return [out]
 """,
     )
-    from served import ask
-
     with workers(tmp_path) as (_, address):
         assert ask(address) == (200, "")
 

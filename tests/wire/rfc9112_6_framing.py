@@ -163,26 +163,19 @@ ROWS = [
             head(b"Content-Length: 33") + HIDDEN,
             ("GET", "/", "x", HIDDEN),
         ),
-        good(
-            "head-with-body",
-            head(b"Content-Length: 2", method=b"HEAD") + b"hi",
-            ("HEAD", "/", "x", b"hi"),
-        ),
-        good(
-            "delete-with-body",
-            head(b"Content-Length: 2", method=b"DELETE") + b"hi",
-            ("DELETE", "/", "x", b"hi"),
-        ),
-        good(
-            "options-with-body",
-            head(b"Content-Length: 2", method=b"OPTIONS") + b"hi",
-            ("OPTIONS", "/", "x", b"hi"),
-        ),
-        good(
-            "unknown-method-with-body",
-            head(b"Content-Length: 2", method=b"BREW") + b"hi",
-            ("BREW", "/", "x", b"hi"),
-        ),
+        *[
+            good(
+                f"{name}-with-body",
+                head(b"Content-Length: 2", method=method.encode()) + b"hi",
+                (method, "/", "x", b"hi"),
+            )
+            for name, method in [
+                ("head", "HEAD"),
+                ("delete", "DELETE"),
+                ("options", "OPTIONS"),
+                ("unknown-method", "BREW"),
+            ]
+        ],
         good("without", post(), _EMPTY),
         good("without-put", head(method=b"PUT"), ("PUT", "/", "x", b"")),
         good(
