@@ -11,7 +11,7 @@
 ===================  =============================================================================
 
 Each is made of one overview, for which a `Look` is asked. Nobody is asked while nobody looks, and
-all who watch the events share one overview a second.
+all who watch the events share one overview a second, as those do who probe.
 
 The page is one file without a link to anywhere else. Its Content-Security-Policy names the script
 and the style by their hashes, and allows nothing but to fetch from where the page came from: what
@@ -26,9 +26,9 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from aiowsgi.admin import Answer, Feed
 from aiowsgi.exposition import OPENMETRICS, TEXT, exposition
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from aiowsgi.http1.events import Request
     from aiowsgi.metrics import Tree
 
-__all__ = ["Look", "page", "pages"]
+__all__ = ["Look", "Recent", "page", "pages"]
+
+T = TypeVar("T")
 
 PERIOD: Final = 1.0
 """Seconds between two overviews of the live view."""
@@ -55,10 +57,10 @@ class Look(Protocol):
 
 def pages(look: Look) -> dict[str, Handler]:
     """The handlers of the table above."""
-    live = _Live(look)
+    event = Recent(partial(_event, look))
     return {
         "/": lambda _: page("live.html"),
-        "/events": lambda _: Feed(live.events()),
+        "/events": lambda _: Feed(_events(event)),
         "/status.json": _shown(look, lambda tree, _: _json(tree)),
         "/metrics": _shown(look, _metrics),
         "/requests": _shown(look, lambda tree, _: _json(tree["requests"])),
@@ -96,32 +98,35 @@ def _stacks(tree: Tree) -> Answer:
     return Answer("\n".join(blocks) or "No thread is busy.\n")
 
 
-class _Live:
-    """Overviews by the second, for all who listen, and none where nobody does."""
+class Recent(Generic[T]):
+    """What was made within the last `PERIOD / 2`, for all who ask meanwhile."""
 
-    def __init__(self, look: Look) -> None:
-        self._look = look
-        # The event that was made last, or is being made, and when that began.
-        self._event: asyncio.Task[str] | None = None
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._make = make
+        # What was made last, or is being made, and when that began.
+        self._made: asyncio.Task[T] | None = None
         self._begun = 0.0
 
-    async def events(self) -> AsyncGenerator[str, None]:
-        """One event after the other, until nobody listens."""
-        while True:
-            # One listener that goes must not cancel what others wait for.
-            yield await asyncio.shield(self._fresh_event())
-            await asyncio.sleep(PERIOD)
-
-    def _fresh_event(self) -> asyncio.Task[str]:
+    async def get(self) -> T:
+        """Have it made, unless it is still fresh."""
         loop = asyncio.get_running_loop()
-        if self._event is None or loop.time() - self._begun > PERIOD / 2:
+        if self._made is None or loop.time() - self._begun > PERIOD / 2:
             self._begun = loop.time()
-            self._event = loop.create_task(self._make_event())
-        return self._event
+            self._made = loop.create_task(self._make())
+        # One who goes must not cancel what others wait for.
+        return await asyncio.shield(self._made)
 
-    async def _make_event(self) -> str:
-        # JSON as it is written here holds no line end, which would end the field.
-        return f"data: {json.dumps(await self._look())}\n\n"
+
+async def _event(look: Look) -> str:
+    # JSON as it is written here holds no line end, which would end the field.
+    return f"data: {json.dumps(await look())}\n\n"
+
+
+async def _events(event: Recent[str]) -> AsyncGenerator[str, None]:
+    """Overviews by the second, until nobody listens."""
+    while True:
+        yield await event.get()
+        await asyncio.sleep(PERIOD)
 
 
 # Pages

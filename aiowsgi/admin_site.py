@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiowsgi.address import UnixAddress
 from aiowsgi.admin import Admin, health
 from aiowsgi.admin_guard import guarded
-from aiowsgi.admin_pages import pages
+from aiowsgi.admin_pages import Recent, pages
 from aiowsgi.grammar import is_public
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ class Shown(Protocol):
     """What the endpoint tells of."""
 
     def unready(self) -> str:
-        """Why no requests should come; empty if they may."""
+        """Why no requests should come, as far as that is known without asking the workers; empty
+        if they may."""
 
     async def look(self, *, with_stacks: bool = False) -> Tree:
-        """An overview of now; see ``overview.py``."""
+        """An overview of now, in which ``unready`` is the whole truth; see ``overview.py``."""
 
 
 async def serve_admin(
@@ -41,10 +42,17 @@ async def serve_admin(
 ) -> Admin:
     """Answer on ``listeners``, on the running loop; the caller closes what is returned."""
     handlers = pages(shown.look)
+    recent = Recent(shown.look)
+
+    async def unready() -> str:
+        # Probes need no token. So that nobody can keep the workers busy with them, what they say is
+        # good for a moment; what is known here is not asked for.
+        return shown.unready() or str((await recent.get())["unready"])
+
     # Who may connect to a unix socket, its permissions say.
     if token is not None or not all(isinstance(one.address, UnixAddress) for one in listeners):
         handlers = guarded(handlers, token)
-    admin = Admin(parse_head, {**health(shown.unready), **handlers})
+    admin = Admin(parse_head, {**health(unready), **handlers})
     await admin.start(listeners)
     for url in listeners.urls("http"):
         logger.info("the admin endpoint is at %s", url)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Census"]
 
-DEADLINE: Final = 0.8
-"""Seconds. Less than the second after which a live view looks again, far more than a report
-takes."""
+DEADLINE: Final = 0.5
+"""Seconds. Less than the second after which a live view looks again and a probe gives up, far more
+than a report takes."""
 
 
 class _Look:
@@ -56,7 +56,8 @@ class Census:
     """See the module's docstring."""
 
     def __init__(self, workers: Callable[[], Iterable[Worker]], unready: Callable[[], str]) -> None:
-        """``workers`` gives those that there are; ``unready`` says why no requests should come."""
+        """``workers`` gives those that there are; ``unready`` says why no requests should come, as
+        far as that is known without asking them."""
         self._workers = workers
         self._unready = unready
         self.born = monotonic()
@@ -93,7 +94,13 @@ class Census:
     def _overview(self, reports: dict[int, Tree], own: list[Seat]) -> Tree:
         seats = [seat for seat in own if seat.state != GONE]
         seats += [
-            Seat(worker.pid, worker.generation, worker.state.value, reports.get(worker.pid))
+            Seat(
+                worker.pid,
+                worker.generation,
+                worker.state.value,
+                reports.get(worker.pid),
+                worker.unfit,
+            )
             for worker in self._workers()
         ]
         # Counts stand for a worker as long as it does, whether it has answered this time or not.

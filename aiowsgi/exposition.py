@@ -74,6 +74,11 @@ def _gauges(overview: Tree) -> Iterator[_Family]:
     yield gauge("connections", "Open ones.", _labelled("state", overview["connections"]))
     yield gauge("requests_in_flight", "By phase.", _labelled("phase", overview["phases"]))
     yield gauge("queue_depth", "Requests that wait for a thread.", [("", overview["queued"])])
+    yield gauge(
+        "queue_oldest_seconds",
+        "Wait of who waits longest for a thread.",
+        [("", overview["waited"])],
+    )
     yield gauge("resident_memory_bytes", "Of all workers.", [("", overview["rss"])])
 
 

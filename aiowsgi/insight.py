@@ -13,6 +13,15 @@ A request in flight is in one of these phases:
 ``writing``      its response is complete, and waits for the client to read
 ``detached``     its client was answered 504, and its thread hangs still
 ===============  =================================================================================
+
+A process in which requests wait too long for a thread is *unready*: further ones are better sent
+elsewhere while those that are here can still be served. Too long is half of what ``queue_timeout``
+lets them wait (`PATIENCE`); without that limit there is no bound. Only the present wait of the
+oldest counts, so that a process is ready again as soon as nobody waits that long: who asks decides
+how many answers in a row it takes to believe them. A proxy's own queue (X-Request-Start) is not
+counted: it would only grow if its requests were sent nowhere. Nor is a request that waits for a
+limit of its client's or its route's: it would wait though all threads were free, and a client that
+floods shall not make the whole unready.
 """
 
 from __future__ import annotations
@@ -25,6 +34,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiowsgi.bridge.threads import stacks, thread_names
 from aiowsgi.dialogue import State
+from aiowsgi.dispatch import Dispatcher
 from aiowsgi.overview import MOST
 from aiowsgi.pool import WorkerPool
 from aiowsgi.recycling import resident_bytes
@@ -40,6 +50,10 @@ __all__ = ["report"]
 
 LONGEST: Final = 200
 """Characters shown of a target, which a client can make as long as the request line may be."""
+
+PATIENCE: Final = 0.5
+"""Of ``queue_timeout``, how much a request may have waited in a process that is ready: early enough
+to be heeded before clients get 503, and late enough for a short peak. A guess."""
 
 
 # Looking a member up on its enum costs as much as a call in Python 3.11, hence names of our own.
@@ -72,15 +86,18 @@ def report(hub: Hub, tally: Tally, born: float, *, with_stacks: bool = False) ->
     detached = sum(1 for flight in flights if flight.phase == "detached")
     pool = hub.executor
     size = pool.size if isinstance(pool, WorkerPool) else busy
-    tree = {
+    waited = max((now - exchange.queued_at for exchange in _waiting(hub, flights)), default=0.0)
+    tree: Tree = {
         "pid": os.getpid(),
         "uptime": now - born,
+        "unready": _unready(waited, hub.timeouts.queue),
         "rss": resident_bytes(),
         "counts": {**tally.snapshot(), "dropped": hub.dropped},
         "threads": {"busy": busy, "idle": max(0, size - busy), "detached": detached},
         "connections": _states(hub),
         "phases": Counter(flight.phase for flight in flights),
         "queued": sum(1 for flight in flights if flight.phase == "queued"),
+        "waited": waited,
         "in_flight": len(flights),
         "requests": [_row(flight, names, now) for flight in shown],
     }
@@ -118,6 +135,31 @@ def _phase(exchange: Exchange) -> str:
     if not exchange.started_at:
         return "queued"
     return "writing" if exchange.finished_at else "application"
+
+
+def _waiting(hub: Hub, flights: list[_Flight]) -> Iterator[Exchange]:
+    """Those that wait for a thread and for nothing else."""
+    queued = [each.exchange for each in flights if each.exchange and each.phase == "queued"]
+    if hub.dispatcher is None:
+        yield from queued
+        return
+    # What a client or a route may have is given out again: to who runs, then to who waits, in turn.
+    rules = [rule for rule in hub.fairness.rules if rule.matching]
+    limits = Dispatcher(hub.fairness._replace(rules=rules), bool)
+    for flight in flights:
+        if flight.exchange and flight.thread and flight.phase != "detached":
+            limits.submit(flight.exchange)
+    for exchange in sorted(queued, key=lambda exchange: exchange.queued_at):
+        if limits.admits(exchange):
+            limits.submit(exchange)
+            yield exchange
+
+
+def _unready(waited: float, queue_timeout: float) -> str:
+    """Why no requests should come; empty if they may."""
+    bound = queue_timeout * PATIENCE
+    # The words stay the same while it waits on: who cannot see the page has changes read out.
+    return f"a request has waited more than {bound:g} s for a thread" if 0 < bound < waited else ""
 
 
 def _row(flight: _Flight, names: dict[int, str], now: float) -> Tree:

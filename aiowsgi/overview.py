@@ -5,7 +5,7 @@ keeps beside each worker what cannot. It asks nobody and waits for nobody; who d
 time is in it without a report. In the end there are::
 
     time, uptime           seconds since the epoch, seconds since the start
-    unready                why no requests should come; empty if they may
+    unready                why no requests should come, to any worker; empty if they may
     restarts               workers that were replaced otherwise than by a reload
     counts                 see ``Counts.snapshot``; and ``dropped``, queued requests that were not
                            begun with, since their clients had gone
@@ -13,7 +13,8 @@ time is in it without a report. In the end there are::
     threads                busy, idle and, hanging beyond the request timeout, detached
     connections, phases    numbers by state, and of the requests in flight by phase
     queued, in_flight, rss numbers; rss in bytes
-    workers                pid, generation, state, responsive, and of the above its own
+    waited                 seconds that the request which has waited longest for a thread has waited
+    workers                pid, generation, state, and of the above its own
     worker_states          numbers
     requests               those in flight, the oldest first, `MOST` at most
     stacks                 where asked for: request, worker, thread, text
@@ -35,6 +36,9 @@ __all__ = ["GONE", "MOST", "Facts", "Seat", "overview"]
 MOST: Final = 200
 """Requests shown, of one worker and in all: what somebody may look through. A guess."""
 
+READY: Final = "ready"
+"""The state of a worker that is to get requests; see ``staffing.py``."""
+
 UNRESPONSIVE: Final = "unresponsive"
 GONE: Final = "gone"
 """States that workers have beside those of ``staffing.py``."""
@@ -49,6 +53,8 @@ class Seat(NamedTuple):
     state: str
     report: Tree | None
     """None where it did not answer in time."""
+    unfit: str = ""
+    """Why its supervisor would have it get no requests; empty where there is nothing."""
 
 
 class Facts(NamedTuple):
@@ -57,6 +63,7 @@ class Facts(NamedTuple):
     time: float
     uptime: float
     unready: str = ""
+    """Why nobody should get requests, whatever the workers say."""
     restarts: int = 0
     gone: Tree | None = None
     """Counts of workers that have ended, without which the sums would shrink."""
@@ -72,10 +79,11 @@ def overview(facts: Facts, seats: Sequence[Seat]) -> Tree:
     return {
         "time": facts.time,
         "uptime": facts.uptime,
-        "unready": facts.unready,
+        "unready": facts.unready or _unready(seats),
         "restarts": facts.restarts,
         "bounds": BOUNDS,
         **sums,
+        "waited": max((report["waited"] for report in reports), default=0.0),
         "workers": [_worker(seat) for seat in seats],
         "worker_states": dict(Counter(map(_state, seats))),
         "requests": sorted(requests, key=lambda request: -request["age"])[:MOST],
@@ -95,17 +103,30 @@ _NOTHING: Final[Tree] = {
 """What is added up."""
 
 
+def _unready(seats: Sequence[Seat]) -> str:
+    """Why no worker may get requests; empty if one may, or if nobody serves at all."""
+    reasons = [_reason(seat) for seat in seats if seat.state == READY]
+    return "" if "" in reasons else next(iter(reasons), "")
+
+
+def _reason(seat: Seat) -> str:
+    if seat.unfit or seat.report is None:
+        return seat.unfit or "no worker answers"
+    return str(seat.report["unready"])
+
+
 def _state(seat: Seat) -> str:
     # One that is starting, or has only begun to go, has nothing to say and is not expected to.
-    return UNRESPONSIVE if seat.report is None and seat.state == "ready" else seat.state
+    return UNRESPONSIVE if seat.report is None and seat.state == READY else seat.state
 
 
 def _worker(seat: Seat) -> Tree:
     own = seat.report or {}
-    shown = ("threads", "queued", "in_flight", "rss", "uptime")
+    shown = ("threads", "queued", "waited", "in_flight", "rss", "uptime")
     return {
         "pid": seat.pid,
         "generation": seat.generation,
         "state": _state(seat),
+        "unready": seat.unfit or own.get("unready", ""),
         **{key: own.get(key) for key in shown},
     }

@@ -86,7 +86,10 @@ def worker_grid(now: Tree) -> Grid:
     return Grid(
         (">WORKER", "STATE", ">GEN", ">BUSY", ">DETACHED", ">QUEUED", ">MEMORY", ">UP"),
         [list(_worker(worker)) for worker in now["workers"]],
-        ["red" if worker["state"] == "unresponsive" else "" for worker in now["workers"]],
+        [
+            "red" if worker["state"] == "unresponsive" or worker["unready"] else ""
+            for worker in now["workers"]
+        ],
     )
 
 

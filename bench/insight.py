@@ -1,9 +1,11 @@
 """What it costs that one can look: ``python -m bench.insight``.
 
 The small workload is served without an admin endpoint, with one at which nobody looks, and with one
-whose live view somebody watches. The three take turns in each round, so that a machine that changes
-its speed changes it for all. Printed are the medians of requests a second and of processor time per
-request, and of the latter, which is disturbed least, what each takes more than the first.
+whose live view somebody watches. The three take turns in each round, this way and that way round,
+so that a machine that changes its speed changes it for all. Processor time per request is disturbed
+least, and by what two processes happen to differ in still by some percent: so what each way takes
+more than the first is the median over the rounds of what it took more in that round, and half of
+the rounds are within the figures in brackets. More rounds narrow them down.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from statistics import median
+from statistics import median, quantiles
 from threading import Event, Thread
 from typing import NamedTuple
 
@@ -26,6 +28,7 @@ from bench.system import choose_cores, cpu_seconds, free_port
 CONNECTIONS = 32
 THREADS = 4
 MICROSECONDS = 1e6
+WAYS = ("off", "on", "watched")
 LIMIT = 3.0
 """Percent that an endpoint may cost at which nobody looks."""
 
@@ -42,21 +45,27 @@ class Figures(NamedTuple):
 def main(arguments: list[str] | None = None) -> int:
     """Measure the three ways; the exit status is 1 if looking costs too much."""
     parser = argparse.ArgumentParser(prog="python -m bench.insight", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
     options = parser.parse_args(arguments)
-    rounds: dict[str, list[Figures]] = {"off": [], "on": [], "watched": []}
-    for _ in range(options.rounds):
-        for way, figures in rounds.items():
-            figures.append(_measure(way, options.seconds))
-    costs = {}
+    rounds: dict[str, list[Figures]] = {way: [] for way in WAYS}
+    for number in range(options.rounds):
+        for way in WAYS[:: -1 if number % 2 else 1]:
+            rounds[way].append(_measure(way, options.seconds))
+    more = {way: _more(figures, rounds["off"]) for way, figures in rounds.items()}
     for way, figures in rounds.items():
-        costs[way] = median(each.cost for each in figures)
-        more = (costs[way] / costs["off"] - 1) * 100
-        rate = median(each.rate for each in figures)
-        spread = f"[{min(figures).rate:,.0f} to {max(figures).rate:,.0f}]"
-        print(f"{way:8} {rate:8,.0f}/s {spread:20} {costs[way]:6.2f} µs/request {more:+5.1f} %")
-    return int((costs["on"] / costs["off"] - 1) * 100 > LIMIT)
+        rate, cost = (median(column) for column in zip(*figures, strict=True))
+        low, middle, high = quantiles(more[way], n=4)
+        print(
+            f"{way:8} {rate:8,.0f}/s {cost:6.2f} µs/request"
+            f" {middle:+5.1f} % [{low:+.1f} to {high:+.1f}]"
+        )
+    return int(median(more["on"]) > LIMIT)
+
+
+def _more(figures: list[Figures], others: list[Figures]) -> list[float]:
+    """Percent by which a request cost more in each round."""
+    return [(one.cost / other.cost - 1) * 100 for one, other in zip(figures, others, strict=True)]
 
 
 def _measure(way: str, seconds: int) -> Figures:

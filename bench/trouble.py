@@ -13,48 +13,36 @@ in trouble, takes the trouble away and looks whether it serves again:
 ``dribble``      clients that send header sections or bodies, or read a page, a byte a second
 ``descriptors``  150 descriptors, and 200 clients that hold on to their connections; *good* is how
                  many of them were served
-``soak``         good clients and slow uploads for long: memory at the end less that at the
-                 beginning
-``refuse``       every thread hangs and the queue is full: what refusing costs
+``soak``         a million requests of good clients and ten thousand slow uploads, or as much of it
+                 as there is time for: memory at the end less that after a tenth
+``refuse``       every thread hangs and the queue is full: how many are refused a second
 ===============  =================================================================================
 
 *Good* is requests served a second to good clients; *of untroubled*, what share that is of what the
 same server does without the trouble (in ``overload``, of what its threads can do). *MB* is the
 resident memory that the trouble took. Figures of one run are for comparing its rows only: the load
 shares one processor with the clients that dawdle.
+
+What is done to a server and measured of it stands in ``scenarios.py``; here stand the servers, and
+the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import socket
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple, TypeAlias
 
-from bench import load
-from bench.dawdlers import BODIES, HEADERS, Dawdlers, reading
+from bench.load import LoadError
 from bench.report import markdown_table, number
 from bench.running import RunningServer, ServerError
-from bench.servers import HOST, SERVERS, Arguments, ServerSpec
-from bench.shopper import GOOD_SECONDS, Shopper
-from bench.system import choose_cores, cpu_seconds, raise_descriptor_limit, resident_kib
-from bench.trouble_app import WORK_SECONDS
+from bench.scenarios import QUICK, SCENARIOS, THREADS, Outcome, Size
+from bench.servers import SERVERS, Arguments, ServerSpec
+from bench.system import choose_cores, raise_descriptor_limit
 
 APP = "bench.trouble_app:app"
-THREADS = 4
-PATIENCE_SECONDS = 5.0
-"""Within which a server has to serve again to have recovered."""
-WAVE_SECONDS = 3
-"""For which each crowd of slow uploads lasts in a long run."""
-BUSY = 8
-"""Connections of good clients."""
-
 
 # The servers
 
@@ -87,201 +75,6 @@ def _with_few(arguments: Arguments) -> Arguments:
     script = f'ulimit -n {DESCRIPTORS} && exec "$@"'
     return lambda *of: ["-c", script, "sh", sys.executable, *arguments(*of)]
 
-
-# What comes of it
-
-
-class Outcome(NamedTuple):
-    """One row of the table."""
-
-    good: float = 0.0
-    """Good requests served a second."""
-    share: float | None = None
-    """Of the rate without trouble."""
-    p99: float = 0.0
-    """Seconds."""
-    megabytes: float | None = None
-    """Resident memory that the trouble took."""
-    recovered: bool | None = False
-    note: str = ""
-
-
-class Size(NamedTuple):
-    """How much trouble there is."""
-
-    seconds: int = 5
-    readers: int = 1000
-    dribblers: int = 5000
-    overload: int = 400
-    soak: int = 60
-    """Seconds."""
-    settle: float = 60.0
-    """Seconds within which what clients that dawdle have asked for is made."""
-
-
-QUICK = Size(seconds=1, readers=100, dribblers=300, overload=200, soak=6, settle=5.0)
-
-Scenario: TypeAlias = Callable[[RunningServer, Size], Outcome]
-
-
-def _recovers(port: int, patience: float = PATIENCE_SECONDS) -> bool:
-    """Whether a request is answered before long."""
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((HOST, port), timeout=patience) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            if client.recv(64).startswith(b"HTTP/1.1 200"):
-                return True
-        time.sleep(0.05)
-    return False
-
-
-def _among(dawdlers: Callable[[int], Dawdlers]) -> Scenario:
-    """Good clients beside those that dawdle, and before them."""
-
-    def measure(server: RunningServer, size: Size) -> Outcome:
-        alone = load.wrk(server.port, "unique", BUSY, size.seconds)
-        before = resident_kib(server.pid)
-        with dawdlers(server.port) as crowd:
-            # What they asked for is done first, if it can be.
-            began = time.monotonic()
-            answered = _recovers(server.port, size.settle)
-            settled = f"{time.monotonic() - began:.1f} s" if answered else "never"
-            among = load.wrk(server.port, "unique", BUSY, size.seconds)
-            grown = resident_kib(server.pid) - before
-            held = crowd.held
-        return Outcome(
-            among.rate,
-            among.rate / alone.rate if alone.rate else None,
-            among.p99,
-            grown / 1024,
-            _recovers(server.port),
-            _notes(
-                f"alone {alone.rate:,.0f}/s and p99 {alone.p99 * 1000:.1f} ms",
-                f"first answer after {settled}",
-                f"{held} held",
-                among.problems,
-            ),
-        )
-
-    return measure
-
-
-def _notes(*texts: str) -> str:
-    return ", ".join(filter(None, texts))
-
-
-def _slow_readers(kind: str) -> Scenario:
-    return lambda server, size: _among(
-        lambda port: Dawdlers(port, size.readers, [reading(f"/{kind}")])
-    )(server, size)
-
-
-def _dribble(server: RunningServer, size: Size) -> Outcome:
-    beginnings = [HEADERS, BODIES, reading("/page")]
-    return _among(lambda port: Dawdlers(port, size.dribblers, beginnings))(server, size)
-
-
-def _hanging(port: int, count: int, stack: ExitStack) -> None:
-    """Have so many threads hang."""
-    for _ in range(count):
-        client = stack.enter_context(closing(socket.create_connection((HOST, port), timeout=5)))
-        client.sendall(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
-    time.sleep(0.2)
-
-
-def _stuck(server: RunningServer, size: Size) -> Outcome:
-    with ExitStack() as stack:
-        _hanging(server.port, THREADS, stack)
-        recovered = _recovers(server.port)
-        found = load.wrk(server.port, "unique", BUSY, size.seconds)
-    return Outcome(found.rate, None, found.p99, None, recovered, found.problems)
-
-
-def _refuse(server: RunningServer, size: Size) -> Outcome:
-    with ExitStack() as stack:
-        _hanging(server.port, THREADS + 1, stack)
-        before = cpu_seconds(server.pid)
-        found = load.wrk(server.port, "unique", 4 * BUSY, size.seconds)
-        cost = (cpu_seconds(server.pid) - before) / found.requests if found.requests else 0.0
-    refusals = 1 / cost if cost else 0.0
-    note = f"{found.rate:,.0f} refusals/s, {cost * 1e6:.0f} µs of CPU each: {refusals:,.0f} a core"
-    return Outcome(0.0, None, found.p99, None, None, note)
-
-
-def _soak(server: RunningServer, size: Size) -> Outcome:
-    waves, uploads, before = [], 0, 0
-    for _ in range(1 + size.soak // WAVE_SECONDS):
-        with Dawdlers(server.port, size.readers // 2, [BODIES]) as crowd:
-            waves.append(load.wrk(server.port, "unique", BUSY, WAVE_SECONDS))
-            uploads += crowd.held
-        # What one wave takes is not what many leave behind.
-        before = before or resident_kib(server.pid)
-    time.sleep(1)
-    grown = (resident_kib(server.pid) - before) / 1024
-    served = sum(wave.requests for wave in waves)
-    rate = served / sum(wave.seconds for wave in waves)
-    note = _notes(f"{served:,} requests, {uploads:,} slow uploads", waves[-1].problems)
-    p99 = max(wave.p99 for wave in waves)
-    return Outcome(rate, None, p99, grown, _recovers(server.port), note)
-
-
-def _descriptors(server: RunningServer, size: Size) -> Outcome:
-    with ExitStack() as stack:
-        served, deadline = 0, time.monotonic() + size.settle
-        for _ in range(200):
-            if time.monotonic() > deadline:
-                break
-            with suppress(OSError):
-                client = socket.create_connection((HOST, server.port), timeout=1.0)
-                stack.callback(client.close)
-                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                served += client.recv(64).startswith(b"HTTP/1.1 200")
-        before, began = cpu_seconds(server.pid), time.monotonic()
-        time.sleep(size.seconds)
-        busy = (cpu_seconds(server.pid) - before) / (time.monotonic() - began)
-    note = f"{served} of 200 served, {busy:.0%} busy while all hold on"
-    return Outcome(served, None, 0.0, None, _recovers(server.port), note)
-
-
-def _overload(server: RunningServer, size: Size) -> Outcome:
-    seconds = 3 * size.seconds
-
-    async def main() -> list[Shopper]:
-        shoppers = [Shopper(server.port) for _ in range(size.overload)]
-        until = time.monotonic() + seconds
-        tasks = [asyncio.create_task(shopper.shop(until)) for shopper in shoppers]
-        await asyncio.wait(tasks, timeout=seconds + GOOD_SECONDS)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        return shoppers
-
-    shoppers = asyncio.run(main())
-    good = sorted(latency for shopper in shoppers for latency in shopper.latencies)
-    rate = len(good) / seconds
-    refused, late = (sum(getattr(s, name) for s in shoppers) for name in ("refused", "late"))
-    return Outcome(
-        rate,
-        rate * WORK_SECONDS / THREADS,
-        good[int(len(good) * 0.99)] if good else 0.0,
-        None,
-        _recovers(server.port),
-        f"{refused} refused, {late} later than a second",
-    )
-
-
-SCENARIOS: dict[str, Scenario] = {
-    "overload": _overload,
-    "stuck": _stuck,
-    "list": _slow_readers("list"),
-    "generator": _slow_readers("generator"),
-    "file": _slow_readers("file"),
-    "dribble": _dribble,
-    "descriptors": _descriptors,
-    "soak": _soak,
-    "refuse": _refuse,
-}
 
 # The face
 
@@ -316,11 +109,9 @@ def _rows(options: argparse.Namespace) -> Iterator[list[str]]:
 def _outcome(name: str, spec: ServerSpec, size: Size) -> Outcome:
     python = "/bin/sh" if name == "descriptors" else sys.executable
     try:
-        with RunningServer(
-            spec, "bench.trouble_app:app", THREADS, choose_cores().server, python
-        ) as it:
+        with RunningServer(spec, APP, THREADS, choose_cores().server, python) as it:
             return SCENARIOS[name](it, size)
-    except (load.LoadError, ServerError) as error:
+    except (LoadError, ServerError) as error:
         return Outcome(note=str(error))
 
 

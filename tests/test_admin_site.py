@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from time import monotonic
 
 import pytest
 import requests
 from processes import running, serving
 from support import PATIENCE, eventually
+from test_exposition import a_report
+
+from aiowsgi.address import TcpAddress
+from aiowsgi.admin_site import serve_admin
+from aiowsgi.http1 import head_parser
+from aiowsgi.overview import Facts, Seat, overview
+from aiowsgi.sockets import ListenOptions, open_listeners
 
 TOKEN = "correct-horse-battery"
 
@@ -129,6 +137,48 @@ def test_a_worker_that_dies_is_a_restart():
         eventually(lambda: admin.status()["restarts"] == 1)
         eventually(lambda: admin.states() == ["ready", "ready"])
         assert admin.status()["counts"]["requests"]["2xx"] == 1
+
+
+class Shown:
+    """Something to tell of, which counts how often it was asked."""
+
+    def __init__(self, known, reported):
+        self.known, self.reported = known, reported
+        self.looks = 0
+
+    def unready(self):
+        """What is known at once."""
+        return self.known
+
+    async def look(self, *, with_stacks=False):
+        """What its worker says."""
+        self.looks += 1
+        return overview(
+            Facts(1.0, 1.0), [Seat(7, 1, "ready", a_report() | {"unready": self.reported})]
+        )
+
+
+@pytest.mark.parametrize(
+    ("known", "reported", "answer", "looks"),
+    [
+        ("", "", b"ready\n", 1),
+        ("", "held up", b"held up\n", 1),
+        ("draining", "held up", b"draining\n", 0),
+    ],
+)
+async def test_many_probes(known, reported, answer, looks):
+    """Workers are asked about readiness where they have a say, and once for all who probe then."""
+    shown = Shown(known, reported)
+    with closing(open_listeners([TcpAddress("127.0.0.1", 0)], ListenOptions())) as listeners:
+        admin = await serve_admin(shown, head_parser("h11"), listeners, None)
+        port = listeners.sockets[0].getsockname()[1]
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert (await reader.read()).endswith(b"\r\n\r\n" + answer)
+            writer.close()
+        admin.close()
+    assert shown.looks == looks
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ class FakeWorker:
         self.state = State.READY if served else State.STARTING
         self.served = served
         self.worn = False
+        self.unfit = ""
         self.channel = FakeChannel()
 
     def say(self, number=None, requests=1):
@@ -175,6 +176,16 @@ async def test_restarts(crew, state, worn, restarts):
     worker.state, worker.worn = state, worn
     crew.end(worker)
     assert (await crew.look())["restarts"] == restarts
+
+
+async def test_one_that_is_unfit(crew):
+    """Its supervisor's judgement is shown with it, and counts where no other may be asked."""
+    one, other = crew.start(), crew.start()
+    one.unfit = "worn out"
+    assert (await crew.look(one, other))["unready"] == ""
+    other.state = State.RETIRING
+    tree = await crew.look(one, other)
+    assert tree["unready"] == tree["workers"][0]["unready"] == "worn out"
 
 
 async def test_one_that_retires_is_asked_too(crew):

@@ -29,6 +29,8 @@ def a_report():
         "connections": {"idle": 4},
         "phases": {"application": 2},
         "queued": 6,
+        "waited": 1.5,
+        "unready": "",
         "in_flight": 2,
         "rss": 1000,
         "uptime": 1.0,
@@ -66,6 +68,7 @@ def test_values(form):
         ("aiowsgi_queue_depth",): 6,
         ("aiowsgi_resident_memory_bytes",): 1000,
     }
+    assert samples["aiowsgi_queue_oldest_seconds",] == 1.5
     assert samples["aiowsgi_requests_total", "2xx"] == 1
     assert samples["aiowsgi_requests_total", "5xx"] == 1
     assert samples["aiowsgi_refusals_total", "overload"] == 1

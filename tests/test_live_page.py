@@ -228,6 +228,21 @@ def test_unready(start, view):
     assert page.title().startswith("✗ not ready")
 
 
+def test_a_worker_that_is_held_up(start, view):
+    """It says why, beside its state, and so does the whole where there is no other."""
+    served = start("--threads", "1", "--queue-timeout", "4")
+    page = view(served.admin)
+    expect(page.locator("#pill")).to_have_text("ready")
+    served.leave_waiting("/stuck")
+    expect(page.locator("#tiles")).to_contain_text("of 1 busy")
+    served.leave_waiting("/free")
+    why = "a request has waited more than 2 s for a thread"
+    expect(page.locator("#unready")).to_contain_text(f"Not ready: {why}")
+    expect(page.locator("#worker-rows")).to_contain_text(f"ready {why}")
+    # Until it is refused.
+    expect(page.locator("#pill")).to_have_text("ready")
+
+
 def test_pause(start, view):
     """What changes by itself can be made to stop."""
     served = start()

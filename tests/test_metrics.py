@@ -90,6 +90,23 @@ def test_counting_at_once_and_in_parts_is_the_same(times, cut):
     assert one == {**counted(*samples[:cut]).snapshot()}
 
 
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 2e-5, 1e-4, 1.1e-4, 0.02, 70.0]), min_size=5, max_size=5)
+    )
+)
+def test_a_batch_is_counted_like_each_by_itself(rows):
+    """Whatever is short, long, or just within the first bound."""
+    samples = [Sample(200, 1, *row) for row in rows]
+    timed = counted(*samples).snapshot()["seconds"]
+    for number, phase in enumerate(PHASES):
+        times = [row[number] for row in rows]
+        assert timed[phase]["sum"] == pytest.approx(sum(times))
+        below = [sum(time <= bound for time in times) for bound in BOUNDS]
+        assert timed[phase]["buckets"] == [*below, len(times)]
+
+
 def test_merging_nothing():
     """The sum of none is empty, and a key that only one has is kept."""
     assert merge([]) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from test_exposition import a_report
 
 from aiowsgi.overview import MOST, Facts, Seat, overview
@@ -28,6 +29,46 @@ def test_sums():
         (2, 3, 1000),
     ]
     assert tree["worker_states"] == {"ready": 1, "retiring": 1}
+    assert tree["waited"] == 1.5
+    assert overview(FACTS, [])["waited"] == 0
+
+
+WAITS, HANGS = "a request has waited", "too many threads hang"
+
+
+def seat(*, held_up=False, unfit="", state="ready"):
+    """A worker, whose requests may wait too long."""
+    report = a_report() | {"unready": WAITS if held_up else ""}
+    return Seat(1, 1, state, report, unfit)
+
+
+@pytest.mark.parametrize(
+    ("seats", "unready"),
+    [
+        ([], ""),
+        ([seat()], ""),
+        ([seat(held_up=True)], WAITS),
+        ([seat(held_up=True), seat()], ""),
+        ([seat(held_up=True), seat(unfit=HANGS)], WAITS),
+        ([seat(unfit=HANGS), seat(held_up=True)], HANGS),
+        ([seat(held_up=True), seat(state="retiring")], WAITS),
+        ([seat(), seat(held_up=True, state="retiring")], ""),
+        ([seat(held_up=True), Seat(2, 1, "starting", None)], WAITS),
+        ([Seat(2, 1, "ready", None)], "no worker answers"),
+        ([Seat(2, 1, "ready", None, HANGS)], HANGS),
+        ([Seat(2, 1, "ready", None), seat()], ""),
+    ],
+)
+def test_unready(seats, unready):
+    """As long as one worker may get requests, the whole is ready; else the first reason is told."""
+    assert overview(FACTS, seats)["unready"] == unready
+    assert overview(FACTS._replace(unready="draining"), seats)["unready"] == "draining"
+
+
+def test_each_worker_says_what_is_the_matter():
+    """Also where the whole is ready."""
+    tree = overview(FACTS, [seat(held_up=True), seat(unfit=HANGS), seat()])
+    assert [worker["unready"] for worker in tree["workers"]] == [WAITS, HANGS, ""]
 
 
 def test_silent_workers():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
@@ -13,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from typing import Any
 
 import pytest
 from processes import LISTENING, ROOT, running
@@ -346,6 +348,85 @@ def test_an_overload_leaves_nothing_behind(serve_once, connect):
     eventually(lambda: not hub.waiting())
     assert not hub.service.abandoned
     assert hub.requests - hub.dropped == 1
+
+
+# When requests wait too long for a thread
+
+WAITING_APP = """
+import os
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/wait":
+        # Opening one end of a FIFO waits for who opens the other.
+        open(os.environ["GATE"]).close()
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+HELD_UP = ("--threads", "1", "--queue-timeout", f"{3 * UNIT}", "--admin")
+
+LONG_WAIT = f"a request has waited more than {1.5 * UNIT:g} s for a thread\n".encode()
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "supervised"])
+def test_a_long_wait_for_a_thread_is_unready(tmp_path: Path, *, alone: bool) -> None:
+    """``/readyz`` says so, and the live view, until the request is served."""
+    write_app(tmp_path, WAITING_APP)
+    admin = tmp_path / "admin"
+    options = (*HELD_UP, f"unix:{admin}")
+    with (
+        gate(tmp_path) as fifo,
+        workers(tmp_path, *options, alone=alone, GATE=str(fifo)) as (_, (_, port)),
+        Client(port) as busy,
+        Client(port) as waiting,
+    ):
+        assert ask_admin(admin, "/readyz") == (200, b"ready\n")
+        busy.get("/wait")
+        eventually(lambda: shown(admin)["threads"]["busy"] == 1)
+        waiting.get()
+        eventually(lambda: ask_admin(admin, "/readyz") == (503, LONG_WAIT))
+        status = shown(admin)
+        assert status["unready"] == status["workers"][0]["unready"] == LONG_WAIT.decode().strip()
+        assert ask_admin(admin, "/livez") == (200, b"alive\n")
+        with fifo.open("w"):
+            assert waiting.read_response()[0] == 200
+        eventually(lambda: ask_admin(admin, "/readyz") == (200, b"ready\n"))
+
+
+def shown(admin: Path) -> dict[str, Any]:
+    """An overview."""
+    overview: dict[str, Any] = json.loads(ask_admin(admin, "/status.json")[1])
+    return overview
+
+
+def test_one_worker_that_is_free_is_enough(tmp_path: Path) -> None:
+    """All workers have to be held up for the whole to be unready; each is shown as what it is."""
+    write_app(tmp_path, WAITING_APP)
+    admin = tmp_path / "admin"
+    options = (*HELD_UP, f"unix:{admin}", "--workers", "2")
+    with (
+        gate(tmp_path) as fifo,
+        workers(tmp_path, *options, GATE=str(fifo)) as (_, (_, port)),
+        ExitStack() as stack,
+    ):
+        clients: dict[bytes, list[Client]] = {}
+        while len(clients) < 2 or min(map(len, clients.values())) < 3:
+            client = stack.enter_context(Client(port))
+            client.get()
+            clients.setdefault(client.read_response()[2], []).append(client)
+        one, other = clients.values()
+        one[0].get("/wait")
+        one[1].get()
+        eventually(lambda: sum(bool(w["unready"]) for w in shown(admin)["workers"]) == 1)
+        assert ask_admin(admin, "/readyz")[0] == 200
+        other[0].get("/wait")
+        for waiting in (one[2], other[1]):
+            waiting.get()
+        eventually(lambda: ask_admin(admin, "/readyz") == (503, LONG_WAIT))
+        with fifo.open("w"):
+            assert one[2].read_response()[0] == other[1].read_response()[0] == 200
+        eventually(lambda: ask_admin(admin, "/readyz")[0] == 200)
 
 
 # When more threads hang than may

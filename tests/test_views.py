@@ -86,6 +86,8 @@ def test_workers():
     assert grid.rows[0] == ["7", "ready", "2", "2/7", "1", "6", "2.50 GB", "1 s"]
     assert grid.rows[1] == ["8", "unresponsive", "3", "-", "-", "-", "-", "-"]
     assert grid.colours == ["", "red"]
+    seats[0].report["unready"] = "a request has waited"
+    assert worker_grid(overview(Facts(1.0, 1.0), seats)).colours == ["red", "red"]
     assert all(len(row) == len(grid.headings) for row in grid.rows)
 
 

@@ -10,7 +10,8 @@ from support import PATIENCE, Client, eventually
 from aiowsgi import testing
 from bench import dawdlers, trouble
 from bench.dawdlers import BODIES, HEADERS, Dawdlers, reading
-from bench.trouble import Outcome, _recovers, _row
+from bench.scenarios import Outcome, _recovers
+from bench.trouble import _row
 from bench.trouble_app import BIG, BLOCK, app
 
 
