@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import warnings
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Semaphore
@@ -52,6 +53,16 @@ class Site:
         self.module = sys.modules[name]
         self.server = serve(app, **options)
         self.url = self.server.url
+
+
+PARSER_BESIDE = {"uvloop": "h11", "asyncio": "httptools"}
+"""Each of the loops and of the parsers once: neither knows of the other."""
+
+
+@pytest.fixture
+def serve(serve_on, loop_name):
+    """Serve applications on each loop."""
+    return partial(serve_on, loop_name, PARSER_BESIDE[loop_name])
 
 
 @pytest.fixture

@@ -178,6 +178,36 @@ def test_small_chunks_are_joined() -> None:
     assert events([b"1\r\na\r\n" * 100 + END]) == [b"a" * 100, END_OF_BODY]
 
 
+class Counted(Buffer):
+    """A buffer that counts how often something is taken from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def take(self, size: int) -> bytes:
+        self.calls += 1
+        return super().take(size)
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(body_size=0), Limits(body_size=100)])
+def test_small_chunks_cost_no_calls(limits: Limits) -> None:
+    """Of plain chunks that are held whole nothing is taken but their end: it would take long."""
+    body, buffer = ChunkedBody(limits), Counted()
+    buffer.append(b"1\r\na\r\n" * 100 + END)
+    assert body.read(buffer) == b"a" * 100
+    assert body.read(buffer) is END_OF_BODY
+    assert buffer.calls == 2
+
+
+@pytest.mark.parametrize("size", [1, 9, 10, 15, 16, 48, 255, 256, 4095, 65535, 65536, 1048576])
+def test_sizes_of_chunks(size: int) -> None:
+    """A size is hexadecimal, of whatever digits, in either case; the next chunk stands behind."""
+    for line in (b"%x\r\n", b"%X\r\n", b"00%x\r\n", b"%x;a\r\n"):
+        data = line % size + b"a" * size + b"\r\n5\r\nhello\r\n" + END
+        assert ours(data) == (COMPLETE, b"a" * size + b"hello")
+
+
 def test_very_many_small_chunks_are_not_joined_at_once() -> None:
     """The number of chunks that are given as one is bounded, and with it the time of a call."""
     found = events([b"1\r\na\r\n" * (MAX_CHUNKS_AT_ONCE + 100) + END])

@@ -26,6 +26,34 @@ def test_clear() -> None:
     assert buffer.take(5) == b""
 
 
+def test_what_stands_behind_a_taken_byte() -> None:
+    """Bytes that end with a mark are taken without those that were taken before."""
+    buffer = Buffer()
+    buffer.append(b"xab\r\n")
+    assert buffer.take(1) == b"x"
+    assert buffer.take_through(b"\r\n") == b"ab\r\n"
+
+
+def test_bytes_are_joined_once() -> None:
+    """What comes is copied behind what is held, which stays where it is."""
+    buffer = Buffer()
+    buffer.append(b"a")
+    buffer.append(b"b")
+    joined, _ = buffer.view()
+    buffer.append(b"c")
+    assert buffer.view()[0] is joined
+    assert joined == b"abc"
+
+
+def test_joined_bytes_are_let_go_when_taken() -> None:
+    """What was taken off bytes that had to be joined takes no memory any more."""
+    buffer = Buffer()
+    buffer.append(b"ab")
+    buffer.append(b"cd")
+    assert buffer.take(3) == b"abc"
+    assert buffer.view() == (b"d", 0)
+
+
 PIECES = st.binary(max_size=6).map(lambda b: bytes(b"ab\r\n"[c % 4] for c in b))
 CALLS = st.lists(
     st.one_of(

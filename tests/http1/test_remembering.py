@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -9,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import PARSERS, by_heads, read
 from wire import ROWS
-from wire.row import head
+from wire.row import SECOND, head
 
 from aiowsgi.http1 import head_parser, semantics
-from aiowsgi.http1.events import END_OF_BODY, Limits, RawHead
+from aiowsgi.http1.events import END_OF_BODY, Limits, RawHead, Request
+from aiowsgi.http1.predecessor import Predecessor
 from aiowsgi.http1.reader import RequestReader
 
 
@@ -28,10 +31,10 @@ class Counted:
         return self.parse_head(section)
 
 
-def calls_for(*heads: bytes) -> int:
+def calls_for(*heads: bytes, limits: Limits | None = None) -> int:
     """How often the library is asked for these requests of one connection."""
     counted = Counted()
-    reader = RequestReader(counted, Limits())
+    reader = RequestReader(counted, limits or Limits())
     for one in heads:
         reader.feed(one)
         assert reader.next_request() is not None
@@ -39,8 +42,8 @@ def calls_for(*heads: bytes) -> int:
     return counted.calls
 
 
-LONG = head(b"A: " + b"b" * 5000)
 LONGEST = head(b"A: " + b"b" * (4096 - len(head(b"A: "))))
+LONG = head(b"A: " + b"b" * (4097 - len(head(b"A: "))))
 
 
 @pytest.mark.parametrize(
@@ -62,6 +65,8 @@ LONGEST = head(b"A: " + b"b" * (4096 - len(head(b"A: "))))
         ([LONGEST, LONGEST], 1),
         ([head(b"A: bc"), head(b"A: b")], 1),
         ([LONGEST, LONG], 2),
+        ([head(b"A: b:c"), head(b"A: d:e")], 1),
+        ([head(b"Connection: a:b"), head(b"Connection: a:close")], 2),
     ],
 )
 def test_the_library_is_asked_once_for_what_is_alike(heads: list[bytes], calls: int) -> None:
@@ -82,6 +87,7 @@ def test_the_library_is_asked_once_for_what_is_alike(heads: list[bytes], calls: 
         (b"A:", b""),
         (b"A: \xff", b"\xff"),
         (b"A: a:b", b"a:b"),
+        (b"A: XoX", b"XoX"),
         (b"A: \x00", 400),
         (b"A: \n", 400),
         (b"A: \rB: c", 400),
@@ -117,8 +123,166 @@ def test_what_is_forgotten_is_parsed_again() -> None:
     assert counted.calls == 2
 
 
+def first(data: bytes, limits: Limits | None = None) -> Request:
+    """What a head is read as on a connection of its own."""
+    reader = RequestReader(head_parser("h11"), limits or Limits())
+    reader.feed(data)
+    request = reader.next_request()
+    assert request is not None
+    return request
+
+
+def predecessor(data: bytes, limits: Limits | None = None) -> Predecessor:
+    """What remembers that head."""
+    known = Predecessor(limits or Limits())
+    known.remember(data, first(data))
+    return known
+
+
+TWO_FIELDS = head(b"A: b", b"C: d")
+
+
+@pytest.mark.parametrize(
+    ("data", "same", "similar"),
+    [
+        (TWO_FIELDS, True, True),
+        (head(b"A: b", b"C: d", target=b"/a?b?c"), True, True),
+        (head(b"A: b", b"C: d", target=b"/" + b"a" * (4096 - len(TWO_FIELDS))), True, True),
+        (head(b"A: b", b"C: d", target=b"/" + b"a" * (4097 - len(TWO_FIELDS))), False, False),
+        (head(b"A: b", b"C: d", method=b"PUT"), False, True),
+        (head(b"A: c", b"C:", target=b"/a?b"), False, True),
+        (head(b"A: b", b"C: d", method=b"CONNECT"), False, False),
+        (head(b"A: b", b"C: d", version=b"HTTP/1.0"), False, False),
+        (head(b"A: b", b"C: d", version=b"HTTP/1.1x"), False, False),
+        (head(b"A: b", b"C: d", version=b"HTTP/1.1:x"), False, False),
+        (head(b"A: b", b"C: d", target=b"http://x/"), False, False),
+        (head(b"A: b", b"C: d", target=b"*"), False, False),
+        (head(b"A: b", b"C: d", target=b"/a#b"), False, False),
+        (head(b"A: b", b"C: d", target=b"/a b"), False, False),
+        (head(b"A: b", b"C: d", target=b"/a\x01"), False, False),
+        (head(b"A: b", b"C: d", target=b"/a\x7f"), False, False),
+        (head(b"A: b", b"C: d", target=b"/\xe9"), False, False),
+        (head(b"A: b", b"C: d", target=b""), False, False),
+        (head(b"A: b", b"C: d", method=b"GET "), False, False),
+        (head(b"A: b", b"C: d", host=b"y"), False, False),
+        (b"\r\n" + TWO_FIELDS, False, False),
+        (b" " + TWO_FIELDS, False, False),
+        (TWO_FIELDS * 2, False, False),
+        (TWO_FIELDS[:-1], False, False),
+        (TWO_FIELDS[1:], False, True),
+        (head(b"A: b"), False, False),
+        (b"", False, False),
+    ],
+)
+def test_what_is_recognized(data: bytes, same: bool, similar: bool) -> None:
+    """Known again are the very fields with the same method; and those with other values."""
+    known = predecessor(TWO_FIELDS)
+    request = first(data) if similar else None
+    assert known.same(data) == (request if same else None)
+    assert known.similar(data) == request
+    assert known.same(data) == request
+
+
+def test_fields_that_are_the_same_are_the_same_list() -> None:
+    """Whoever keeps what he made of the fields can tell so; a list given out is never changed."""
+    request = first(TWO_FIELDS)
+    fields = request.fields.copy()
+    known = Predecessor(Limits())
+    known.remember(TWO_FIELDS, request)
+    for method in (b"GET", b"PUT"):
+        other = known.similar(head(b"A: b", b"C: d", method=method))
+        assert other is not None
+        assert other.fields is request.fields
+    other = known.similar(head(b"A: c", b"C: d"))
+    assert other is not None
+    assert other.fields is not request.fields
+    assert request.fields == fields
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        head(target=b"http://x/"),
+        head(target=b"*", method=b"OPTIONS"),
+        LONG,
+    ],
+)
+def test_what_is_not_remembered(data: bytes) -> None:
+    """Behind a request that is long, or whose target has a part in its meaning, nothing is."""
+    known = predecessor(head())
+    known.remember(data, first(data))
+    for next_one in (data, head()):
+        assert known.same(next_one) is None
+        assert known.similar(next_one) is None
+
+
+def test_nothing_is_held_of_what_was_forgotten() -> None:
+    """The memory that a request takes is given back with `forget`."""
+
+    class Watched(list[tuple[bytes, bytes]]):
+        """A list that can be watched."""
+
+    fields = Watched(first(head()).fields)
+    watch = weakref.ref(fields)
+    known = Predecessor(Limits())
+    known.remember(head(), first(head())._replace(fields=fields))
+    del fields
+    gc.collect()
+    assert watch() is not None
+    known.forget()
+    gc.collect()
+    assert watch() is None
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "taken"),
+    [
+        ([head()], head(), True),
+        ([head(b"A: b")], head(b"A: c", target=b"/a"), True),
+        ([], head(), False),
+        ([head(b"A: b")], head(), False),
+        ([head(), b"\r"], b"\n" + head(), False),
+        ([head(), b"\r"], head(), False),
+        ([head(), b"G"], head(), False),
+        ([head(), b"\r\n"], head(), False),
+        ([head()], head() * 2, False),
+        ([head(b"A: b")], head(b"A: c") + b"G", False),
+        ([head()], head()[:-1], False),
+        ([head(b"Content-Length: 1") + b"a"], head(b"Content-Length: 1"), False),
+        ([head(b"Content-Length: 33")], SECOND, False),
+        ([head(b"Transfer-Encoding: chunked")], head(b"Transfer-Encoding: chunked"), False),
+        ([head(b"Connection: close")], head(b"Connection: close"), False),
+    ],
+)
+def test_what_is_taken_at_once(before: list[bytes], data: bytes, taken: bool) -> None:
+    """It is a whole head like the one before, without a body, where nothing is held."""
+    reader = RequestReader(head_parser("h11"), Limits())
+    for piece in before:
+        reader.feed(piece)
+        if reader.next_request() is not None:
+            while isinstance(reader.next_body(), bytes):
+                pass
+    held = reader.buffered
+    request = reader.next_at_once(data)
+    assert request == (first(data) if taken else None)
+    assert reader.buffered == held
+
+
 FIRST, LONGER = head(), head(target=b"/longer")
 LINE = len(b"GET /longer HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(request_line=LINE, header_size=len(LONGER)),
+        Limits(request_line=0, header_size=0),
+    ],
+)
+def test_what_is_within_the_limits_is_not_parsed_again(limits: Limits) -> None:
+    """The limits let pass to their number, and none lets pass all that is remembered at all."""
+    assert calls_for(FIRST, LONGER, limits=limits) == 1
+    assert predecessor(FIRST, limits).same(LONGER) is not None
 
 
 @pytest.mark.parametrize(
@@ -134,8 +298,9 @@ LINE = len(b"GET /longer HTTP/1.1")
 @pytest.mark.parametrize("parser", PARSERS)
 def test_limits_are_those_of_every_request(parser: str, limits: Limits, status: int | None) -> None:
     """A request like the one before is held to the limits by its own length."""
-    reading = read(parser, [FIRST + LONGER], limits)
-    assert (len(reading.requests), reading.status) == (1 if status else 2, status)
+    for pieces in ([FIRST + LONGER], [FIRST, LONGER]):
+        reading = read(parser, pieces, limits)
+        assert (len(reading.requests), reading.status) == (1 if status else 2, status)
 
 
 def test_known_names_are_bounded() -> None:

@@ -91,8 +91,8 @@ LENGTH_3 = [("Content-Length", "3")]
         ),
         ({"body_length": 5, "date": DATE}, [f"Date: {DATE}", "Content-Length: 5"], None, 5, True),
         (
-            {"fields": [("date", "mine")], "date": DATE, "body_length": 0},
-            ["date: mine", "Content-Length: 0"],
+            {"fields": [("date", "mine")], "date": DATE, "server": "ours", "body_length": 0},
+            ["date: mine", "Server: ours", "Content-Length: 0"],
             None,
             0,
             True,
@@ -114,6 +114,13 @@ LENGTH_3 = [("Content-Length", "3")]
         (
             {"date": DATE, "server": "ours", "body_length": 0},
             [f"Date: {DATE}", "Server: ours", "Content-Length: 0"],
+            None,
+            0,
+            True,
+        ),
+        (
+            {"fields": [("X-A", "1")], "date": DATE, "server": "ours", "body_length": 0},
+            ["X-A: 1", f"Date: {DATE}", "Server: ours", "Content-Length: 0"],
             None,
             0,
             True,
@@ -142,6 +149,7 @@ def test_head(given, lines, framing, length, kept):
     [
         ("204 No Content", [], []),
         ("204 No Content", LENGTH_3, []),
+        ("204 No Content", [*LENGTH_3, ("X", "y")], ["X: y"]),
         ("304 Not Modified", [], []),
         ("304 Not Modified", LENGTH_3, ["Content-Length: 3"]),
     ],
@@ -253,6 +261,26 @@ def test_a_field_that_cannot_be_sent_is_the_applications_error(fields):
         check_head("200 OK", fields)
 
 
+@pytest.mark.parametrize(
+    ("status", "fields", "message"),
+    [
+        ("20 OK", [], "malformed status '20 OK'"),
+        (200, [], "status must be a str, not int"),
+        ("200 OK", [("X Y", "z")], "malformed field name 'X Y'"),
+        ("200 OK", [(5, "y")], "malformed field name 5"),
+        ("200 OK", [("Upgrade", "x")], "hop-by-hop field Upgrade"),
+        ("200 OK", [("X", "y\n")], r"field X holds .*: 'y\\n'"),
+        ("200 OK", [("Content-Length", "x")], "malformed Content-Length 'x'"),
+        ("200 OK", [("X",)], "start_response wants"),
+        (None, None, "status must be a str, not NoneType"),
+    ],
+)
+def test_the_error_says_what_is_wrong(status, fields, message):
+    """Whoever wrote the application finds the fault by its message."""
+    with pytest.raises(ApplicationError, match=message):
+        check_head(status, fields)
+
+
 def test_the_lines_of_interim_responses_are_checked_too():
     """An early hint cannot split the message either."""
     assert check_fields([("Link", "<a>"), ("X", "")]) == "Link: <a>\r\nX: \r\n"
@@ -277,6 +305,13 @@ def test_dates_are_those_of_the_standard_library(seconds):
     assert http_date(seconds) == email.utils.formatdate(seconds, usegmt=True)
 
 
+def test_dates_of_a_whole_year():
+    """Every day of the week, and of every month."""
+    for day in range(366):
+        seconds = 946684800 + day * 86400
+        assert http_date(seconds) == email.utils.formatdate(seconds, usegmt=True)
+
+
 def test_dates_are_english_in_every_locale():
     """The months and days are ours."""
     assert http_date(784111777) == DATE
@@ -297,6 +332,7 @@ def test_the_servers_own_answers(status, head_only):
     assert reason_phrase(status) != "Unknown"
     assert seen.fields["retry-after"] == "1"
     assert seen.fields["connection"] == "close"
+    assert seen.fields["content-type"] == "text/plain; charset=utf-8"
     text = f"{status} {reason_phrase(status)}\nBecause.\n".encode()
     assert seen.fields["content-length"] == str(len(text))
     assert seen.body == (b"" if head_only else text)

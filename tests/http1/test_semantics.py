@@ -108,6 +108,25 @@ def test_first_of_several_faults(parser: str) -> None:
 
 
 @pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [
+        (b"gzip, chunked", 501),
+        (b"gzip, deflate, chunked", 501),
+        (b"a b, chunked", 400),
+        (b"a b, gzip, chunked", 400),
+        (b"gzip, a b, chunked", 400),
+        (b"gzip", 400),
+        (b"chunked, gzip", 400),
+        (b"chunked, chunked", 400),
+    ],
+)
+def test_a_coding_that_is_not_ours(coding: bytes, status: int, parser: str) -> None:
+    """Codings before chunked are not implemented; but each must be one, and chunked the last."""
+    assert read(parser, [post(b"Transfer-Encoding: " + coding)]).status == status
+
+
+@pytest.mark.parametrize("parser", PARSERS)
 def test_nothing_is_known_of_a_body_before_it_comes(parser: str) -> None:
     """Behind a head with a length, the reader asks for data."""
     reader = RequestReader(head_parser(parser), Limits())
