@@ -178,6 +178,46 @@ def test_small_chunks_are_joined() -> None:
     assert events([b"1\r\na\r\n" * 100 + END]) == [b"a" * 100, END_OF_BODY]
 
 
+TCHAR = set(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+VALUE = set(b"\t") | set(range(0x20, 0x7F)) | set(range(0x80, 0x100))
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        (b"%c\r\n", set(b"0123456789abcdefABCDEF")),
+        (b"1;a%cb\r\n", TCHAR | set(b";=")),
+        (b"1;a=b%cc\r\n", TCHAR | set(b";")),
+        (b'1;a="b%cc"\r\n', VALUE - set(b'"')),
+        (b'1;a="\\%c"\r\n', VALUE),
+        (b"0\r\nA%cB: c\r\n", TCHAR | set(b":")),
+        (b"0\r\nA: b%cc\r\n", VALUE),
+    ],
+)
+def test_which_bytes_may_stand(line: bytes, allowed: set[int]) -> None:
+    """Of all bytes, those of the RFCs' rules are let through and no others."""
+    assert {byte for byte in range(256) if ours(line % byte)[0] != REFUSED} == allowed
+
+
+@pytest.mark.parametrize(
+    ("line", "outcome"),
+    [
+        (b"0" * 16, COMPLETE),
+        (b"0" * 17, REFUSED),
+        (b"", REFUSED),
+        (b"0;", REFUSED),
+        (b"0;=b", REFUSED),
+        (b"0;a=", REFUSED),
+        (b'0;a=""', COMPLETE),
+        (b'0;a="', REFUSED),
+        (b"0\n", REFUSED),
+    ],
+)
+def test_parts_of_a_size_line(line: bytes, outcome: str) -> None:
+    """At most sixteen digits, and names and values that are not empty unless quoted."""
+    assert ours(line + b"\r\n\r\n")[0] == outcome
+
+
 class Counted(Buffer):
     """A buffer that counts how often something is taken from it."""
 
@@ -194,7 +234,8 @@ class Counted(Buffer):
 def test_small_chunks_cost_no_calls(limits: Limits) -> None:
     """Of plain chunks that are held whole nothing is taken but their end: it would take long."""
     body, buffer = ChunkedBody(limits), Counted()
-    buffer.append(b"1\r\na\r\n" * 100 + END)
+    lines = [b"1", b"0001"] * 39 + [b"1", b"A", b"b"]
+    buffer.append(b"".join(b"%b\r\n%b\r\n" % (n, b"a" * int(n, 16)) for n in lines) + END)
     assert body.read(buffer) == b"a" * 100
     assert body.read(buffer) is END_OF_BODY
     assert buffer.calls == 2

@@ -58,6 +58,53 @@ def test_split_fields_strips_values_only() -> None:
         assert split_fields(head) == [(b"Host", b"x"), (b"A", value), (b"C", b"")]
 
 
+ALNUM = set(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+TCHAR = ALNUM | set(b"!#$%&'*+-.^_`|~")
+VCHAR = set(range(0x21, 0x7F))
+OBS_TEXT = set(range(0x80, 0x100))
+
+
+@pytest.mark.parametrize(
+    ("head", "allowed"),
+    [
+        (b"G%cT / HTTP/1.1\r\n\r\n", TCHAR),
+        (b"GET /%c HTTP/1.1\r\n\r\n", VCHAR),
+        (b"GET %c HTTP/1.1\r\n\r\n", VCHAR),
+        (b"GET / HTTP/1.%c\r\n\r\n", set(b"01")),
+        (b"GET / HTTP/1.1\r\nA%cB: c\r\n\r\n", TCHAR | set(b":")),
+        (b"GET / HTTP/1.1\r\nA: b%cc\r\n\r\n", VCHAR | OBS_TEXT | set(b" \t")),
+    ],
+)
+def test_which_bytes_may_stand(head: bytes, allowed: set[int]) -> None:
+    """Of all bytes, those of the RFCs' rules are let through and no others."""
+    for verdict in (verdict_of_match, verdict_of_walk):
+        assert {byte for byte in range(256) if verdict(head % byte, Limits()) is None} == allowed
+
+
+@pytest.mark.parametrize("head", [b"GET / HTTP/%c.5\r\n\r\n", b"GET / HTTP/2.%c\r\n\r\n"])
+def test_what_is_a_version(head: bytes) -> None:
+    """What has the form of a version is another one; anything else is malformed."""
+    for verdict in (verdict_of_match, verdict_of_walk):
+        found = {byte for byte in range(256) if verdict(head % byte, Limits()) == 505}
+        assert found == set(b"0123456789")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b" / HTTP/1.1\r\n\r\n",
+        b"GET  HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\n\r\n",
+        b"GET / HTTP/1.1\r\nA: b\n\r\n",
+        b"GET / HTTP/1.1\r\n: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+    ],
+)
+def test_what_may_not_be_missing(head: bytes) -> None:
+    """No part of a line can be empty but a value, and no line ends with a bare LF."""
+    assert verdict_of_match(head, Limits()) == verdict_of_walk(head, Limits()) == 400
+
+
 @pytest.mark.parametrize(
     ("limits", "status"),
     [

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reading import PARSERS, in_pieces, read
 from wire.row import SECOND, head, post
 
+from aiowsgi.config import Config
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1 import head_parser
 from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Limits, RawHead, Request
@@ -158,6 +159,17 @@ def test_a_library_that_refuses_what_is_good() -> None:
     reader.feed(GET)
     with pytest.raises(RequestError, match="I do not like it"):
         reader.next_request()
+
+
+def test_limits_are_those_of_the_options() -> None:
+    """Where none are given, the limits are those that the server has by default."""
+    config = Config()
+    assert Limits() == Limits(
+        request_line=config.limit_request_line,
+        header_size=config.max_header_size,
+        fields=config.limit_request_fields,
+        body_size=config.max_body_size,
+    )
 
 
 def test_idle_memory() -> None:

@@ -65,6 +65,7 @@ LONG = head(b"A: " + b"b" * (4097 - len(head(b"A: "))))
         ([LONGEST, LONGEST], 1),
         ([head(b"A: bc"), head(b"A: b")], 1),
         ([LONGEST, LONG], 2),
+        ([LONG, LONGEST], 2),
         ([head(b"A: b:c"), head(b"A: d:e")], 1),
         ([head(b"Connection: a:b"), head(b"Connection: a:close")], 2),
     ],
@@ -181,6 +182,18 @@ def test_what_is_recognized(data: bytes, same: bool, similar: bool) -> None:
     assert known.same(data) == (request if same else None)
     assert known.similar(data) == request
     assert known.same(data) == request
+
+
+def test_which_bytes_are_recognized() -> None:
+    """Of targets and values those are known again that the grammar has, and no fragments."""
+    visible, every = set(range(0x21, 0x7F)), range(256)
+    targets = {byte: head(b"A: b", b"C: d", target=b"/a%cb" % byte) for byte in every}
+    values = {byte: head(b"A: b", b"C: d%ce" % byte) for byte in every}
+    same, similar = predecessor(TWO_FIELDS).same, predecessor(TWO_FIELDS).similar
+    assert {byte for byte in every if same(targets[byte])} == visible - set(b"#")
+    assert {byte for byte in every if similar(targets[byte])} == visible - set(b"#")
+    in_values = visible | set(b" \t") | set(range(0x80, 0x100))
+    assert {byte for byte in every if similar(values[byte])} == in_values
 
 
 def test_fields_that_are_the_same_are_the_same_list() -> None:

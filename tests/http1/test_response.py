@@ -261,6 +261,47 @@ def test_a_field_that_cannot_be_sent_is_the_applications_error(fields):
         check_head("200 OK", fields)
 
 
+DIGITS = set("0123456789")
+TCHAR = set("!#$%&'*+-.^_`|~abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") | DIGITS
+TEXT = set("\t") | set(map(chr, range(0x20, 0x7F))) | set(map(chr, range(0x80, 0x100)))
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "value", "allowed"),
+    [
+        ("200 a{}b", "X", "", TEXT),
+        ("{}00 OK", "X", "", set("2345")),
+        ("2{}0 OK", "X", "", DIGITS),
+        ("20{} OK", "X", "", DIGITS),
+        ("200{}OK", "X", "", set(" ")),
+        ("200 OK", "A{}B", "", TCHAR),
+        ("200 OK", "X", "a{}b", TEXT),
+        ("200 OK", "Content-Length", "1{}", DIGITS),
+    ],
+)
+def test_which_characters_may_stand(status, name, value, allowed):
+    """Of all characters, those of the RFCs' rules are let through and no others."""
+
+    def taken(character):
+        try:
+            check_head(
+                status.format(character), [(name.format(character), value.format(character))]
+            )
+        except ApplicationError:
+            return False
+        return True
+
+    assert {character for character in map(chr, range(0x180)) if taken(character)} == allowed
+
+
+@pytest.mark.parametrize("digits", [1, 19])
+def test_the_longest_content_length(digits):
+    """Nineteen digits are taken, which is more than there will ever be."""
+    assert check_head("200 OK", [("Content-Length", "9" * digits)]).content_length == (
+        10**digits - 1
+    )
+
+
 @pytest.mark.parametrize(
     ("status", "fields", "message"),
     [

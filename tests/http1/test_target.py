@@ -2,7 +2,8 @@
 
 import pytest
 
-from aiowsgi.http1.target import parse_target
+from aiowsgi.exceptions import RequestError
+from aiowsgi.http1.target import check_authority, parse_target
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,64 @@ from aiowsgi.http1.target import parse_target
 def test_parts(method: str, target: str, parts: tuple[str, str, str | None]) -> None:
     """A target gives path and query undecoded, and the authority of an absolute-form."""
     assert parse_target(method, target) == parts
+
+
+def taken(authority: str) -> bool:
+    """Whether it is let through."""
+    try:
+        check_authority(authority)
+    except RequestError:
+        return False
+    return True
+
+
+DIGITS = set("0123456789")
+HEX_DIGITS = DIGITS | set("abcdefABCDEF")
+LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+@pytest.mark.parametrize(
+    ("authority", "allowed"),
+    [
+        ("{}", DIGITS | LETTERS | set("-._~!$&'()*+;=")),
+        ("a%{}0", HEX_DIGITS),
+        ("a%0{}", HEX_DIGITS),
+        ("a:{}", DIGITS),
+        ("[::{}]", HEX_DIGITS),
+        ("[::1]:{}", DIGITS),
+        ("[::1]{}80", set(":")),
+    ],
+)
+def test_which_characters_may_stand(authority: str, allowed: set[str]) -> None:
+    """Of all characters, those of RFC 3986 are let through and no others, nor a comma."""
+    assert {c for c in map(chr, range(0x180)) if taken(authority.format(c))} == allowed
+
+
+@pytest.mark.parametrize(
+    ("authority", "is_taken"),
+    [
+        ("", False),
+        ("a" * 255, True),
+        ("a" * 256, False),
+        ("%41" * 255, True),
+        ("%41" * 256, False),
+        ("a:", True),
+        ("a:65535", True),
+        ("a:65536", False),
+        ("a:00080", True),
+        ("a:000080", False),
+        ("[::]", True),
+        ("[::]:", True),
+        ("[::]:65535", True),
+        ("[::]:65536", False),
+        ("[::]:000080", False),
+        ("[:]", False),
+        ("[]", False),
+        ("[1111:2222:3333:4444:5555:6666:123.123.123.123]", True),
+        ("[v1.a]", False),
+        ("[::1%25eth0]", False),
+    ],
+)
+def test_lengths_and_ports(authority: str, is_taken: bool) -> None:
+    """A name of at most 255 characters; a port of five digits, or none; IPv6 in brackets."""
+    assert taken(authority) is is_taken
