@@ -11,9 +11,7 @@ The laws:
 
 Samples are counted by the batch. A thread that finishes an exchange only leaves its times; of
 some hundred of them the histograms are made by ``sorted`` and ``bisect``, which costs a third of
-finding the bucket of each by itself. Of a request that was read and answered within the first
-bound, the times that are surely in the first bucket are not even sorted: where requests are so
-many that counting them is felt, they are of that kind.
+finding the bucket of each by itself.
 """
 
 from __future__ import annotations
@@ -100,24 +98,13 @@ class Counts:
         Flat, since that is read by the column in a third of the time that rows take.
         """
         statuses, sizes, *times = (values[number::WIDTH] for number in range(WIDTH))
-        for status in set(statuses):
-            self._statuses[status] += statuses.count(status)
+        self._statuses.update(statuses)
         self._bytes += sum(sizes)
         for phase, column in zip(PHASES, times, strict=True):
-            self._seconds[phase] += sum(column)
-        read, queue, app, write, request = times
-        short = BOUNDS[0]
-        longer = [
-            (reading, busy, closing)
-            for reading, busy, closing in zip(read, app, write, strict=True)
-            if reading + busy + closing > short
-        ]
-        read, app, write = zip(*longer, strict=True) if longer else ((), (), ())
-        for phase, column in zip(PHASES, (read, queue, app, write, request), strict=True):
-            self._buckets[phase][0] += len(statuses) - len(column)
-            self._place(phase, sorted(column))
+            self._time(phase, sorted(column))
 
-    def _place(self, phase: str, times: Sequence[float]) -> None:
+    def _time(self, phase: str, times: Sequence[float]) -> None:
+        self._seconds[phase] += sum(times)
         buckets, number, found = self._buckets[phase], len(times), 0
         for bucket, bound in enumerate(BOUNDS):
             before, found = found, bisect_right(times, bound, found)

@@ -20,6 +20,13 @@ __all__ = ["Patrol", "Watched"]
 TICKS: Final = 20
 """Ticks in a period: a limit is overrun by a twentieth of itself at most."""
 
+AT_ONCE: Final = 50
+"""Looks in one turn of the loop, some tenths of a millisecond. Thousands of connections that came
+together are due together; the requests of others shall not wait for all of them."""
+
+PAUSE: Final = 0.001
+"""Seconds until the next ones, as the loop's clock counts milliseconds."""
+
 COARSEST: Final = 1.0
 FINEST: Final = 0.005
 """Bounds of a tick, in seconds."""
@@ -47,8 +54,10 @@ class Patrol:
         self._tick = min(max(period / TICKS, FINEST), COARSEST)
         # Objects by the tick at which they are due.
         self._due: dict[int, set[Watched]] = {}
-        # The callback for the next tick; None while nothing is watched.
+        # The callback for the next tick, in a walk the one that has fired; None while nothing is
+        # watched.
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def watch(self, item: Watched) -> None:
         """Begin to look at ``item``."""
@@ -68,12 +77,17 @@ class Patrol:
 
     def close(self) -> None:
         """Look at nothing any more."""
+        self._closed = True
+        for items in self._due.values():
+            items.clear()
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _schedule(self, item: Watched, when: float) -> None:
+        if self._closed:
+            return
         tick = int(when / self._tick) + 1
         item.watched_at = tick
         self._due.setdefault(tick, set()).add(item)
@@ -81,15 +95,23 @@ class Patrol:
             self._timer = self._loop.call_later(self._tick, self._walk)
 
     def _walk(self) -> None:
+        """Look at what is due."""
         now = monotonic()
         latest = now + self._period
         current = int(now / self._tick)
-        self._timer = None
+        budget = AT_ONCE
         for tick in [tick for tick in self._due if tick <= current]:
-            for item in self._due.pop(tick):
-                # Not one that was forgotten by another's look.
-                if item.watched_at == tick:
-                    item.watched_at = 0
-                    self._schedule(item, min(item.look(now), latest))
-        if self._timer is None and self._due:
-            self._timer = self._loop.call_later(self._tick, self._walk)
+            items = self._due[tick]
+            while items and budget:
+                budget -= 1
+                item = items.pop()
+                item.watched_at = 0
+                # What should have been looked at again already is so at the next tick.
+                self._schedule(item, max(now, min(item.look(now), latest)))
+            if items or self._closed:
+                break
+            del self._due[tick]
+        self._timer = None
+        if self._due:
+            delay = self._tick if budget else PAUSE
+            self._timer = self._loop.call_later(delay, self._walk)

@@ -151,8 +151,11 @@ def _refuse(server: RunningServer, size: Size) -> Outcome:
         before = cpu_seconds(server.pid)
         found = load.wrk(server.port, "unique", 4 * BUSY, size.seconds)
         cost = (cpu_seconds(server.pid) - before) / found.requests if found.requests else 0.0
-    refusals = 1 / cost if cost else 0.0
-    note = f"{found.rate:,.0f} refusals/s, {cost * 1e6:.0f} µs of CPU each: {refusals:,.0f} a core"
+    note = _notes(
+        f"{found.rate:,.0f} refusals/s",
+        f"{cost * 1e6:.0f} µs of processor time each",
+        f"the load's processor {found.cpu / found.seconds:.0%} busy",
+    )
     return Outcome(0.0, None, found.p99, None, None, note)
 
 

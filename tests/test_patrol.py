@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from aiowsgi import patrol as patrol_module
-from aiowsgi.patrol import COARSEST, FINEST, TICKS, Patrol
+from aiowsgi.patrol import AT_ONCE, COARSEST, FINEST, TICKS, Patrol
 
 
 class FakeTimer:
@@ -111,6 +111,35 @@ def test_ticks_are_bounded(loop, period, tick):
     patrol = Patrol(loop, period)
     patrol.watch(Item(loop))
     assert loop.pending[0].when == 1000 + tick
+
+
+def test_many_items_are_looked_at_in_several_turns(loop):
+    """Of thousands that are due together, others wait for a few; none is looked at twice."""
+    patrol = Patrol(loop, 10.0)
+    items = [Item(loop) for _ in range(2 * AT_ONCE + 1)]
+    for item in items:
+        patrol.watch(item)
+    turns = []
+    while not all(item.looks for item in items):
+        loop.run_until(loop.pending[0].when)
+        turns.append(sum(len(item.looks) for item in items) - sum(turns))
+    assert turns[-3:] == [AT_ONCE, AT_ONCE, 1]
+    assert not any(turns[:-3])
+    assert max(item.looks[0] for item in items) <= 1010 + 2 * 10 / TICKS
+    loop.run_until(1015)
+    assert all(len(item.looks) == 1 for item in items)
+
+
+def test_a_look_may_close_the_patrol(loop):
+    """Nobody is looked at after that, in this turn or in another."""
+    patrol = Patrol(loop, 10.0)
+    items = [Item(loop, then=0.0) for _ in range(AT_ONCE + 5)]
+    for item in items:
+        item.act = patrol.close
+        patrol.watch(item)
+    loop.run_until(1030)
+    assert sum(len(item.looks) for item in items) == 1
+    assert not loop.pending
 
 
 def test_many_items_take_one_timer(loop):

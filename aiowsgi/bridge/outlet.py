@@ -269,4 +269,6 @@ class Outlet(Keeper):
                 self._backlog = None
             self._port.close()
             self._release_worker()
+            # It is a method of the connection's, which is freed now and not by the collector.
+            self._wake = bool
             return owner

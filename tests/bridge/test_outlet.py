@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 
 import pytest
 from lending import OWNER, drained, lent
@@ -315,3 +316,13 @@ def test_a_file_of_no_bytes_is_finished_with_its_head(file, room):
     assert port.taken == b"head"
     assert not outlet.in_use()
     assert outlet.closing
+
+
+def test_a_closed_outlet_keeps_nobody_alive():
+    """It and its connection are freed one by the other, and not by the garbage collector."""
+    wake = Signal()
+    connection = weakref.ref(wake)
+    outlet = lent(FakePort(), wake)
+    assert outlet.close() is OWNER
+    del wake
+    assert connection() is None
