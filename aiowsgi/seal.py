@@ -6,9 +6,10 @@ sent a request. So a socket is *sealed* first: what arrives for it is dropped, t
 accepted, and then it is closed. A client that knocks in between is refused when it tries again, a
 second later; it has sent nothing, and may go elsewhere.
 
-A classic socket filter (SO_ATTACH_FILTER, socket(7)) does this on Linux; it takes no privilege.
-Elsewhere there is none, and what comes between the last accept and the close is reset: a matter of
-microseconds, which a busy server meets all the same. A unix socket needs no seal, for nobody finds
+A classic socket filter (SO_ATTACH_FILTER, socket(7)) does this on Linux. Kernels of late want
+CAP_NET_ADMIN for it. Without that, and elsewhere, there is none, and what comes between the last
+accept and the close is reset: a matter of microseconds, which a busy server meets all the same. A
+unix socket needs no seal, for nobody finds
 it once its file is gone. One that was inherited is not ours to seal, nor need it be: it stays open,
 with those who wait, for who comes after us.
 """
@@ -48,7 +49,7 @@ def seal(listeners: Listeners) -> None:
     filter_ = struct.pack("HP", 1, program.buffer_info()[0])
     for listener in listeners:
         if not listener.inherited and listener.socket.family != socket.AF_UNIX:
-            # A kernel without filters has the window of the others.
+            # Who may set no filter has the window of other systems.
             with suppress(OSError):
                 listener.socket.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, filter_)
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from contextlib import ExitStack
 from functools import partial
 
 import pytest
 from support import LOOPS, PARSERS, Client
-
-
-def pytest_collection_finish():
-    """Thousands of tests are there to stay: let no collection of garbage look at them again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(params=LOOPS)

@@ -15,7 +15,7 @@ from threading import Event, current_thread
 
 import pytest
 from kernel import FakeLoop, FakeTransport, service_for
-from support import PATIENCE, UNIT, Client, Gate, eventually
+from support import PATIENCE, UNIT, Client, Gate, eventually, small_buffers
 
 from aiowsgi.bridge import outlet as outlet_module
 from aiowsgi.bridge import ports as ports_module
@@ -95,13 +95,6 @@ def chunked(*blocks):
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 BIG = b"0123456789" * 100_000  # more than any threshold, and than a small socket buffer holds
-
-
-def small_buffers():
-    """Options that bind a socket whose connections have small send buffers."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-    return {"bind": (f"fd://{listener.detach()}",)}
 
 
 class Iterable:

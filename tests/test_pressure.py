@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 from processes import LISTENING, ROOT, running
 from served import ask, ask_admin, gate, workers, write_app
-from support import PATIENCE, UNIT, Client, eventually
+from support import PATIENCE, UNIT, Client, eventually, small_buffers
 
 from aiowsgi.recycling import resident_bytes
 from aiowsgi.solo import EXIT_SPENT
 
 BIG = b"0123456789" * 300_000
-READERS = 24
+READERS = 12
 HEADERS = b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "
 BODY = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
 UPLOAD = 900_000
@@ -70,13 +70,6 @@ def as_file(environ, start_response):
     file.write(BIG)
     file.seek(0)
     return environ["wsgi.file_wrapper"](file)
-
-
-def small_buffers() -> dict[str, object]:
-    """Options that bind a socket whose connections have small send buffers."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-    return {"bind": (f"fd://{listener.detach()}",)}
 
 
 @pytest.mark.parametrize("big", [as_list, as_generator, as_file])

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
-from support import PATIENCE, Client, Gate, no_descriptor_leaks
+from support import PATIENCE, UNIT, Client, Gate, no_descriptor_leaks
 
 from aiowsgi import Config, ConfigError, Server
 from aiowsgi.address import TcpAddress
@@ -200,8 +200,9 @@ def test_the_end_waits_for_requests_in_progress(run):
 
 
 @pytest.mark.parametrize("how", ["grace", "configured", "exception"])
-def test_the_end_does_not_wait_for_ever(run, how):
+def test_the_end_does_not_wait_for_ever(run, how, monkeypatch):
     """What takes longer is cut, and the stop was not clean."""
+    monkeypatch.setattr("aiowsgi.server.ABORT_GRACE", 0.05 * UNIT)
     gate = Gate()
 
     async def main():

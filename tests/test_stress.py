@@ -15,7 +15,7 @@ from support import Client, no_descriptor_leaks
 from aiowsgi import testing
 
 CLIENTS = 6
-CONNECTIONS = 100
+CONNECTIONS = 60
 """By each client, one after the other: enough for numbers of descriptors to be used again often."""
 
 WAYS = ("whole", "length", "chunks")

@@ -20,7 +20,7 @@ from threading import Thread
 
 import pytest
 from processes import ROOT
-from support import PATIENCE
+from support import PATIENCE, free_port
 from test_exposition import a_report
 
 from aiowsgi import top as module
@@ -186,13 +186,6 @@ def test_token(tcp, tmp_path, capsys):
     assert main(["requests", "--admin", tcp.address, "--admin-token-file", "token"]) == 0
     assert main(["requests", "--admin", tcp.address]) == 1
     assert "wants the token: give --admin-token-file" in capsys.readouterr().err
-
-
-def free_port():
-    """A port at which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @pytest.mark.parametrize("command", ["top", "requests", "stacks"])

@@ -38,6 +38,7 @@ class Wakeups:
                 self._loop.call_soon_threadsafe(self._run)
             except RuntimeError:
                 # The loop is closed: whatever waited for news from here has been closed with it.
+                self._asked = False
                 self._callbacks.clear()
 
     def _run(self) -> None:

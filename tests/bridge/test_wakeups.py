@@ -68,6 +68,11 @@ def test_a_closed_loop_is_no_error():
     for number in range(2):
         wakeups.call(lambda number=number: called.append(number))
     assert not called
+    # Nothing was kept of it either.
+    loop.closed = False
+    wakeups.call(lambda: called.append(2))
+    loop.run()
+    assert called == [2]
 
 
 async def test_no_callback_is_lost_between_threads():
