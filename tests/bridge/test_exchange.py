@@ -488,6 +488,11 @@ def test_what_an_operator_wants_to_see_of_a_request_is_in_its_response():
     scene = Scene(app)
     plain = read_response(scene.run())
     assert not {"x-request-id", "server-timing"} & set(plain.fields)
+    for id_wanted, timing_wanted in ((True, False), (False, True)):
+        scene = Scene(app)
+        scene.service.send_id, scene.service.send_timing = id_wanted, timing_wanted
+        fields = read_response(scene.run()).fields
+        assert ("x-request-id" in fields, "server-timing" in fields) == (id_wanted, timing_wanted)
     scene = Scene(app)
     scene.service.send_id = scene.service.send_timing = True
     seen = read_response(scene.run())
