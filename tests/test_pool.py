@@ -23,7 +23,8 @@ def pool():
     made = WorkerPool(2, "test-pool")
     yield made
     made.shutdown(timeout=PATIENCE)
-    assert count_threads() == 0
+    # One that was detached is nobody's to wait for.
+    eventually(lambda: count_threads() == 0)
 
 
 def count_threads():
