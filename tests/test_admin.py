@@ -182,7 +182,7 @@ async def test_feed(asked: Asked) -> None:
         asked.events.put_nowait(event)
         assert (await reader.readuntil(b"\n\n")).decode() == event
     writer.close()
-    await asked.closed.wait()
+    await asyncio.wait_for(asked.closed.wait(), PATIENCE)
 
 
 async def test_feed_head(asked: Asked) -> None:
@@ -198,7 +198,7 @@ async def test_feeds_end_with_the_endpoint(asked: Asked) -> None:
     _, reader, writer = await asked.listen()
     asked.admin.close()
     assert await reader.read() == b""
-    await asked.closed.wait()
+    await asyncio.wait_for(asked.closed.wait(), PATIENCE)
     writer.close()
 
 
@@ -209,7 +209,7 @@ async def test_too_many_feeds(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
     head, _, second = await asked.listen()
     assert head.startswith("HTTP/1.1 503 ")
     first.close()
-    await asked.closed.wait()
+    await asyncio.wait_for(asked.closed.wait(), PATIENCE)
     head, _, third = await asked.listen()
     assert "200 OK" in head
     second.close()
@@ -221,7 +221,7 @@ async def test_a_listener_that_does_not_read(asked: Asked, monkeypatch: pytest.M
     _, _, writer = await asked.listen()
     monkeypatch.setattr(admin, "PATIENCE", 0.01)
     asked.events.put_nowait(f"data: {'x' * 20_000_000}\n\n")
-    await asked.closed.wait()
+    await asyncio.wait_for(asked.closed.wait(), PATIENCE)
     writer.close()
 
 
@@ -239,7 +239,7 @@ async def test_who_asks_and_goes(asked: Asked) -> None:
     _, _, writer = await asked.listen()
     writer.transport.abort()
     asked.events.put_nowait("data: 1\n\n")
-    await asked.closed.wait()
+    await asyncio.wait_for(asked.closed.wait(), PATIENCE)
 
 
 class ResetTransport(asyncio.Transport):

@@ -50,7 +50,6 @@ class Exchange:
         "_service",
         "_stream",
         "_streamed",
-        "detached",
         "disconnected",
         "ended",
         "finished_at",
