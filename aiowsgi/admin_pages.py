@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from aiowsgi.admin import Answer, Feed
 from aiowsgi.exposition import OPENMETRICS, TEXT, exposition
+from aiowsgi.overview import Interest
 
 if TYPE_CHECKING:
     from aiowsgi.admin import Handler
@@ -51,7 +52,7 @@ JSON: Final = "application/json"
 class Look(Protocol):
     """Where overviews come from."""
 
-    async def __call__(self, *, with_stacks: bool = False) -> Tree:
+    async def __call__(self, interest: Interest = Interest.FIGURES) -> Tree:
         """An overview of now. Is back within a second or so, whatever a worker does."""
 
 
@@ -64,16 +65,16 @@ def pages(look: Look) -> dict[str, Handler]:
         "/status.json": _shown(look, lambda tree, _: _json(tree)),
         "/metrics": _shown(look, _metrics),
         "/requests": _shown(look, lambda tree, _: _json(tree["requests"])),
-        "/stacks": _shown(look, lambda tree, _: _stacks(tree), with_stacks=True),
-        "/stacks.json": _shown(look, lambda tree, _: _json(tree["stacks"]), with_stacks=True),
+        "/stacks": _shown(look, lambda tree, _: _stacks(tree), Interest.STACKS),
+        "/stacks.json": _shown(look, lambda tree, _: _json(tree["stacks"]), Interest.STACKS),
     }
 
 
 def _shown(
-    look: Look, show: Callable[[Tree, Request], Answer], *, with_stacks: bool = False
+    look: Look, show: Callable[[Tree, Request], Answer], interest: Interest = Interest.FIGURES
 ) -> Callable[[Request], Coroutine[Any, Any, Answer]]:
     async def handler(request: Request) -> Answer:
-        return show(await look(with_stacks=with_stacks), request)
+        return show(await look(interest), request)
 
     return handler
 

@@ -7,6 +7,7 @@ what is shown and to whom, ``admin_pages.py`` and ``admin_guard.py`` are concern
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from aiowsgi.address import UnixAddress
@@ -14,6 +15,7 @@ from aiowsgi.admin import Admin, health
 from aiowsgi.admin_guard import guarded
 from aiowsgi.admin_pages import Recent, pages
 from aiowsgi.grammar import is_public
+from aiowsgi.overview import Interest
 
 if TYPE_CHECKING:
     from aiowsgi.admin_guard import Token
@@ -33,7 +35,7 @@ class Shown(Protocol):
         """Why no requests should come, as far as that is known without asking the workers; empty
         if they may."""
 
-    async def look(self, *, with_stacks: bool = False) -> Tree:
+    async def look(self, interest: Interest = Interest.FIGURES) -> Tree:
         """An overview of now, in which ``unready`` is the whole truth; see ``overview.py``."""
 
 
@@ -42,7 +44,7 @@ async def serve_admin(
 ) -> Admin:
     """Answer on ``listeners``, on the running loop; the caller closes what is returned."""
     handlers = pages(shown.look)
-    recent = Recent(shown.look)
+    recent = Recent(partial(shown.look, Interest.HEALTH))
 
     async def unready() -> str:
         # Probes need no token. So that nobody can keep the workers busy with them, what they say is

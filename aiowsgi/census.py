@@ -20,7 +20,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.metrics import merge
-from aiowsgi.overview import GONE, Facts, Seat, overview
+from aiowsgi.overview import GONE, Facts, Interest, Seat, overview
 from aiowsgi.staffing import State
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class Census:
         self._counts: dict[int, Tree] = {}
         self._gone: Tree = {}
         self._restarts = 0
-        self.own: Callable[[bool], Seat] | None = None
-        """Gives the seat of this process, with stacks or without, where it has served before there
+        self.own: Callable[[Interest], Seat] | None = None
+        """Gives the seat of this process, where it has served before there
         were workers. It may be finishing still; once it has retired, only its counts are left."""
 
-    async def look(self, *, with_stacks: bool = False) -> Tree:
+    async def look(self, interest: Interest = Interest.FIGURES) -> Tree:
         """An overview of all workers; see ``overview.py``."""
         # Those too that are told to go: what keeps them is what one wants to see.
         asked = [worker for worker in self._workers() if worker.served]
@@ -81,14 +81,14 @@ class Census:
         look = self._looks[number] = _Look(worker.pid for worker in asked)
         try:
             for worker in asked:
-                worker.channel.send("look", number=number, stacks=with_stacks)
+                worker.channel.send("look", number=number, interest=interest)
             async with asyncio.timeout(DEADLINE):
                 await look.complete.wait()
         except TimeoutError:
             pass
         finally:
             del self._looks[number]
-        own = [] if self.own is None else [self.own(with_stacks)]
+        own = [] if self.own is None else [self.own(interest)]
         return self._overview(look.reports, own)
 
     def _overview(self, reports: dict[int, Tree], own: list[Seat]) -> Tree:

@@ -10,7 +10,7 @@ kind            from        meaning, and further members
 ``retire``      supervisor  accept no more, finish what has begun, exit; within ``grace`` seconds,
                             or without a bound where that is null
 ``reopen``      supervisor  reopen log files
-``look``        supervisor  send a ``report``, and in it ``number``; with ``stacks`` or without
+``look``        supervisor  send a ``report``, and in it ``number``; ``interest`` says how much
 ``failed``      worker      it cannot serve: ``error``, the name of an exception of ours;
                             ``message``; ``traceback``, of the application, or empty
 ``ready``       worker      it accepts; ``broken``, message and traceback of an application in

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aiowsgi.bridge.threads import stacks, thread_names
 from aiowsgi.dialogue import State
 from aiowsgi.dispatch import Dispatcher
-from aiowsgi.overview import MOST
+from aiowsgi.overview import MOST, Interest
 from aiowsgi.pool import WorkerPool
 from aiowsgi.recycling import resident_bytes
 
@@ -77,9 +77,11 @@ class _Flight(NamedTuple):
         return 0 if exchange is None or exchange.ended else exchange.thread_id
 
 
-def report(hub: Hub, tally: Tally, born: float, *, with_stacks: bool = False) -> Tree:
+def report(hub: Hub, tally: Tally, born: float, interest: Interest = Interest.FIGURES) -> Tree:
     """What the process does; ``born`` is when it began to serve, monotonic seconds."""
     now = monotonic()
+    if interest > Interest.HEALTH:
+        tally.watch()
     flights = sorted(_flights(hub, tally), key=lambda flight: flight.received_at)
     shown, names = flights[:MOST], thread_names()
     busy = sum(1 for flight in flights if flight.thread and flight.phase != "detached")
@@ -101,7 +103,7 @@ def report(hub: Hub, tally: Tally, born: float, *, with_stacks: bool = False) ->
         "in_flight": len(flights),
         "requests": [_row(flight, names, now) for flight in shown],
     }
-    if with_stacks:
+    if interest is Interest.STACKS:
         tree["stacks"] = list(_stacks(shown, names))
     return tree
 

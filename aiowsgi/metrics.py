@@ -98,10 +98,17 @@ class Counts:
         Flat, since that is read by the column in a third of the time that rows take.
         """
         statuses, sizes, *times = (values[number::WIDTH] for number in range(WIDTH))
-        self._statuses.update(statuses)
-        self._bytes += sum(sizes)
+        self._answered(statuses, sizes)
         for phase, column in zip(PHASES, times, strict=True):
             self._time(phase, sorted(column))
+
+    def add_untimed(self, values: Sequence[int]) -> None:
+        """Count exchanges that are over, of which only status and bytes are known, in turn."""
+        self._answered(values[::2], values[1::2])
+
+    def _answered(self, statuses: Sequence[int], sizes: Sequence[int]) -> None:
+        self._statuses.update(statuses)
+        self._bytes += sum(sizes)
 
     def _time(self, phase: str, times: Sequence[float]) -> None:
         self._seconds[phase] += sum(times)

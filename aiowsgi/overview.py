@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiowsgi.metrics import BOUNDS, Counts, merge
@@ -31,7 +32,7 @@ from aiowsgi.metrics import BOUNDS, Counts, merge
 if TYPE_CHECKING:
     from aiowsgi.metrics import Tree
 
-__all__ = ["GONE", "MOST", "Facts", "Seat", "overview"]
+__all__ = ["GONE", "MOST", "Facts", "Interest", "Seat", "overview"]
 
 MOST: Final = 200
 """Requests shown, of one worker and in all: what somebody may look through. A guess."""
@@ -42,6 +43,15 @@ READY: Final = "ready"
 UNRESPONSIVE: Final = "unresponsive"
 GONE: Final = "gone"
 """States that workers have beside those of ``staffing.py``."""
+
+
+class Interest(IntEnum):
+    """What somebody who looks wants to see; each includes what stands before it."""
+
+    HEALTH = 0
+    """A probe. It does not look at times, which are kept only while somebody does."""
+    FIGURES = 1
+    STACKS = 2
 
 
 class Seat(NamedTuple):

@@ -45,6 +45,7 @@ from aiowsgi.sockets import (
 if TYPE_CHECKING:
     from aiowsgi.admin_guard import Token
     from aiowsgi.metrics import Tree
+    from aiowsgi.overview import Interest
     from aiowsgi.settings import Sources
     from aiowsgi.supervisor import Supervisor
     from aiowsgi.wsgi import WSGIApplication
@@ -162,7 +163,7 @@ class _Service(Protocol):
     def unready(self) -> str:
         """Why no requests should come; empty if they may."""
 
-    async def look(self, *, with_stacks: bool = False) -> Tree:
+    async def look(self, interest: Interest = ...) -> Tree:
         """An overview of now; see ``overview.py``."""
 
 

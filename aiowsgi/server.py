@@ -34,6 +34,7 @@ from aiowsgi.http1.events import Limits
 from aiowsgi.hub import Hub, Timeouts
 from aiowsgi.log_sinks import LoggerSink, open_sink
 from aiowsgi.overtime import Budget
+from aiowsgi.overview import Interest
 from aiowsgi.pool import WorkerPool
 from aiowsgi.proxy import TrustedPeers, parse_trusted
 from aiowsgi.report import AccessReport, Observer, observe
@@ -237,7 +238,7 @@ class Server:
         """Number of requests given to the application so far."""
         return self._hub.requests if self._hub is not None else 0
 
-    def report(self, *, with_stacks: bool = False) -> Tree:
+    def report(self, interest: Interest = Interest.FIGURES) -> Tree:
         """What it does right now and has counted so far, a tree of JSON; see ``overview.py``.
 
         Where ``admin`` is not set, nothing is counted. RuntimeError where it was not started.
@@ -246,7 +247,7 @@ class Server:
 
         if self._hub is None:
             raise RuntimeError("the server was not started")
-        return report(self._hub, self._tally or Tally(), self._born, with_stacks=with_stacks)
+        return report(self._hub, self._tally or Tally(), self._born, interest)
 
     def stop_accepting(self) -> None:
         """Leave who connects to the kernel, and to other processes; serve who is here."""

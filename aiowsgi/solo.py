@@ -27,7 +27,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.exceptions import ConfigError
-from aiowsgi.overview import GONE, Facts, Seat, overview
+from aiowsgi.overview import GONE, Facts, Interest, Seat, overview
 from aiowsgi.seal import accept_waiting, seal
 from aiowsgi.server import Server
 
@@ -88,20 +88,20 @@ class Solo:
             return "draining"
         return "" if self._server.ready else "starting"
 
-    async def look(self, *, with_stacks: bool = False) -> Tree:
+    async def look(self, interest: Interest = Interest.FIGURES) -> Tree:
         """An overview, for the admin endpoint; see ``overview.py``."""
         if self._supervisor is not None:
-            return await self._supervisor.look(with_stacks=with_stacks)
+            return await self._supervisor.look(interest)
         facts = Facts(time(), monotonic() - self._born, self.unready())
-        return overview(facts, [self._seat(with_stacks)])
+        return overview(facts, [self._seat(interest)])
 
-    def _seat(self, with_stacks: bool) -> Seat:  # noqa: FBT001
+    def _seat(self, interest: Interest) -> Seat:
         if not self._serving:
             return Seat(os.getpid(), 0, "starting", None)
         state = "ready"
         if self._supervisor is not None:
             state = GONE if self._stop.is_set() else "retiring"
-        return Seat(os.getpid(), 0, state, self._server.report(with_stacks=with_stacks))
+        return Seat(os.getpid(), 0, state, self._server.report(interest))
 
     async def run(self) -> int:
         """Serve until told to stop; the exit status, 0, 1 if requests were cut, or `EXIT_SPENT`.

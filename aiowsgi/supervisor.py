@@ -42,6 +42,7 @@ from aiowsgi.census import Census
 from aiowsgi.crew import Crew, Worker
 from aiowsgi.exceptions import AiowsgiError, ApplicationLoadError, BindError, ConfigError
 from aiowsgi.generations import Generations
+from aiowsgi.overview import Interest
 from aiowsgi.seal import seal
 from aiowsgi.staffing import Backoff, State, plan
 
@@ -128,9 +129,9 @@ class Supervisor:
         self._notifier.watchdog()
         asyncio.get_running_loop().call_later(interval, self._feed_watchdog, interval)
 
-    async def look(self, *, with_stacks: bool = False) -> Tree:
+    async def look(self, interest: Interest = Interest.FIGURES) -> Tree:
         """An overview of all workers, for the admin endpoint; see ``overview.py``."""
-        return await self.census.look(with_stacks=with_stacks)
+        return await self.census.look(interest)
 
     def unready(self) -> str:
         """Why no requests should come; empty if they may."""

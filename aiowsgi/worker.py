@@ -28,6 +28,7 @@ from aiowsgi.config import Config
 from aiowsgi.exceptions import AiowsgiError, ApplicationLoadError
 from aiowsgi.importer import load_application, own_traceback
 from aiowsgi.loops import loop_factory
+from aiowsgi.overview import Interest
 from aiowsgi.recycling import Limits, resident_bytes
 from aiowsgi.seal import accept_waiting, seal
 from aiowsgi.server import Server
@@ -183,7 +184,7 @@ class Worker:
         elif order["kind"] == "reopen":
             self._server.reopen_logs()
         elif order["kind"] == "look":
-            report = self._server.report(with_stacks=order["stacks"])
+            report = self._server.report(Interest(order["interest"]))
             self._channel.send("report", number=order["number"], report=report)
 
     def _orphaned(self) -> None:

@@ -18,7 +18,7 @@ from aiowsgi import admin_pages
 from aiowsgi.admin import Feed
 from aiowsgi.admin_pages import page, pages
 from aiowsgi.http1.events import Request
-from aiowsgi.overview import Facts, Seat, overview
+from aiowsgi.overview import Facts, Interest, Seat, overview
 
 
 def asked(**fields):
@@ -35,10 +35,14 @@ class Look:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    async def __call__(self, *, with_stacks=False):
+    async def __call__(self, interest=Interest.FIGURES):
         self.times += 1
         await self.may_answer.wait()
-        report = {**a_report(), "requests": [REQUEST], "stacks": [STACK] if with_stacks else []}
+        report = {
+            **a_report(),
+            "requests": [REQUEST],
+            "stacks": [STACK] if interest is Interest.STACKS else [],
+        }
         return overview(Facts(float(self.times), 1.0), [Seat(7, 1, "ready", report)])
 
 
@@ -74,7 +78,7 @@ async def test_stacks(look):
 async def test_no_stacks():
     """That there are none is said."""
 
-    async def idle(*, with_stacks=False):
+    async def idle(interest=Interest.FIGURES):
         return overview(Facts(1.0, 1.0), [])
 
     assert (await pages(idle)["/stacks"](asked())).body == "No thread is busy.\n"

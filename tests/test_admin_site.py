@@ -20,7 +20,7 @@ from test_exposition import a_report
 from aiowsgi.address import TcpAddress
 from aiowsgi.admin_site import serve_admin
 from aiowsgi.http1 import head_parser
-from aiowsgi.overview import Facts, Seat, overview
+from aiowsgi.overview import Facts, Interest, Seat, overview
 from aiowsgi.sockets import ListenOptions, open_listeners
 
 TOKEN = "correct-horse-battery"
@@ -150,7 +150,7 @@ class Shown:
         """What is known at once."""
         return self.known
 
-    async def look(self, *, with_stacks=False):
+    async def look(self, interest=Interest.FIGURES):
         """What its worker says."""
         self.looks += 1
         return overview(

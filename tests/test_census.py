@@ -9,6 +9,7 @@ from test_exposition import a_report
 
 from aiowsgi import census as module
 from aiowsgi.census import Census
+from aiowsgi.overview import Interest
 from aiowsgi.staffing import State
 
 
@@ -89,7 +90,7 @@ async def test_all_answer(crew):
     module.DEADLINE = 60.0  # restored by the fixture
     tree = await crew.look(one, other, requests=3)
     assert served(tree) == 6
-    assert one.channel.sent == [("look", {"number": 1, "stacks": False})]
+    assert one.channel.sent == [("look", {"number": 1, "interest": Interest.FIGURES})]
     assert tree["worker_states"] == {"ready": 2}
     assert tree["uptime"] >= 0 < tree["time"]
 
@@ -127,11 +128,14 @@ async def test_a_late_report_is_of_no_other_look(crew):
 async def test_looks_may_overlap(crew):
     """Each gets its own answer."""
     worker = crew.start()
-    looks = [asyncio.create_task(crew.census.look(with_stacks=i == 1)) for i in range(2)]
+    looks = [
+        asyncio.create_task(crew.census.look(interest))
+        for interest in (Interest.FIGURES, Interest.STACKS)
+    ]
     await asyncio.sleep(0)
     assert [members for _, members in worker.channel.sent] == [
-        {"number": 1, "stacks": False},
-        {"number": 2, "stacks": True},
+        {"number": 1, "interest": Interest.FIGURES},
+        {"number": 2, "interest": Interest.STACKS},
     ]
     worker.say(number=2, requests=2)
     worker.say(number=1, requests=1)

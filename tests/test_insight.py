@@ -15,6 +15,7 @@ from support import PATIENCE, UNIT
 
 from aiowsgi import Config, Server, insight
 from aiowsgi.grammar import route_limit
+from aiowsgi.overview import Interest
 
 
 class Application:
@@ -105,8 +106,8 @@ def get(send):
 async def until(server, condition, **options):
     """Look until something is as it should be; returns that report."""
     async with asyncio.timeout(PATIENCE):
-        while not condition(report := server.report(**options)):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        while not condition(report := server.report(**options)):  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(0)
     return report
 
 
@@ -128,12 +129,19 @@ async def test_idle(start):
 
 
 async def test_counts(start, send, get):
-    """Responses and refusals are counted, and the times of the former."""
+    """Responses and refusals are counted; the times of the former once somebody has looked.
+
+    A probe does not look at them.
+    """
     server = await start()
+    assert b"200" in await (await get(server, "/")).answer()
+    answered = lambda report: report["counts"]["requests"]["2xx"]  # noqa: E731
+    await until(server, lambda report: answered(report) == 1, interest=Interest.HEALTH)
+    assert server.report()["counts"]["seconds"]["request"]["buckets"][-1] == 0
     for path in ("/a", "/b"):
         assert b"200" in await (await get(server, path)).answer()
     assert b"400" in await (await send(server, "nonsense||")).answer()
-    report = await until(server, lambda report: report["counts"]["requests"]["2xx"] == 2)
+    report = await until(server, lambda report: answered(report) == 3)
     assert report["counts"]["requests"]["4xx"] == 1
     assert report["counts"]["refusals"]["malformed"] == 1
     assert report["counts"]["seconds"]["request"]["buckets"][-1] == 2
@@ -172,7 +180,7 @@ async def test_application_and_queue(start, app, get):
     await get(server, "/wait?0")
     await until(server, phase("application"))
     await get(server, "/next")
-    report = await until(server, phase("queued"), with_stacks=True)
+    report = await until(server, phase("queued"), interest=Interest.STACKS)
     busy, queued = report["requests"]
     assert (busy["phase"], busy["method"], busy["path"]) == ("application", "GET", "/wait?0")
     assert busy["thread"].startswith("aiowsgi-worker-")
@@ -233,22 +241,28 @@ async def test_no_queue_timeout_is_no_bound(start, monkeypatch, get):
 
 
 @pytest.mark.parametrize(
-    ("options", "paths", "waits"),
+    ("options", "paths", "busy", "waits"),
     [
-        ({"limit_per_client": 1}, ("/wait", "/next"), False),
-        ({"route_limit": (route_limit("/wait=1"),)}, ("/wait", "/wait"), False),
-        ({"route_limit": (route_limit("/wait=1"),)}, ("/wait", "/wait", "/wait2", "/next"), True),
-        ({"reserve_threads": (route_limit("/health=1"),)}, ("/wait", "/next"), True),
-        ({"limit_per_client": 3}, ("/wait", "/wait", "/next", "/next"), True),
+        ({"limit_per_client": 1}, ("/wait", "/next"), 1, False),
+        ({"route_limit": (route_limit("/wait=1"),)}, ("/wait", "/wait"), 1, False),
+        (
+            {"route_limit": (route_limit("/wait=1"),)},
+            ("/wait", "/wait", "/wait2", "/next"),
+            2,
+            True,
+        ),
+        ({"reserve_threads": (route_limit("/health=1"),)}, ("/wait", "/next"), 1, True),
+        ({"limit_per_client": 3}, ("/wait", "/wait", "/next", "/next"), 2, True),
     ],
 )
-async def test_who_waits_for_a_limit_of_its_own(start, get, options, paths, waits):
+async def test_who_waits_for_a_limit_of_its_own(start, get, options, paths, busy, waits):
     """It would wait though threads were free; who is kept off a reserved one waits for a thread."""
     server = await start(threads=2, **options)
     for number, path in enumerate(paths):
         await get(server, path)
         await until(server, lambda report, number=number: report["in_flight"] == number + 1)
-    report = await until(server, lambda report: report["queued"])
+    report = await until(server, phase("application", busy))
+    assert report["queued"] == len(paths) - busy
     assert (report["waited"] > 0) is waits
 
 
@@ -277,7 +291,7 @@ async def test_a_client_that_has_gone(start, app, get):
     await until(server, phase("application"))
     asking.leave()
     report = await until(
-        server, lambda report: report["counts"]["disconnects"] == 1, with_stacks=True
+        server, lambda report: report["counts"]["disconnects"] == 1, interest=Interest.STACKS
     )
     assert report["connections"] == {}
     assert report["phases"] == {"application": 1}
@@ -317,7 +331,7 @@ async def test_detached(start, get):
     server = await start(threads=2, request_timeout=0.05)
     asking = await get(server, "/wait")
     assert b"504" in await asking.answer()
-    report = await until(server, phase("detached"), with_stacks=True)
+    report = await until(server, phase("detached"), interest=Interest.STACKS)
     assert report["threads"] == {"busy": 0, "idle": 2, "detached": 1}
     assert report["requests"][0]["thread"].startswith("aiowsgi-worker-")
     assert "in wait_for_it" in report["stacks"][0]["text"]
@@ -335,7 +349,7 @@ async def test_a_long_target_is_cut(start, get):
     """A client cannot fill the table."""
     server = await start()
     await get(server, "/wait" + "x" * 5000)
-    report = await until(server, phase("application"), with_stacks=True)
+    report = await until(server, phase("application"), interest=Interest.STACKS)
     assert len(report["requests"][0]["path"]) == 200
     assert report["requests"][0]["path"].endswith("x…")
     assert len(report["stacks"][0]["what"]) == 200

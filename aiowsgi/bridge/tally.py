@@ -1,5 +1,9 @@
 """From the threads that end exchanges to the counts that the loop shows.
 
+Times are kept only while somebody looks: from the first `Tally.watch` until `WATCH` seconds after
+the last. What is answered, and how much, is always counted. Nearly all of the cost is in the times,
+and a server that nobody looks at need not pay it; who looks regularly gets all of them.
+
 Guarantees:
 
 1. `Tally.finished` waits for nobody, but for one call in `BATCH`, which counts a batch under the
@@ -10,8 +14,9 @@ Property relied upon: extending a list by a tuple, slicing it and deleting a sli
 free-threaded Python too, where a list has a lock of its own. Only who has the tally's lock deletes,
 so that what was seen to be there is there.
 
-The race, and why it is harmless: *several threads find a whole batch*. One of them counts it; the
-others wait for the lock and find less than a batch, which they count too.
+The races, and why they are harmless: *several threads find a whole batch*. One of them counts it;
+the others wait for the lock and find less than a batch, which they count too. *Somebody begins to
+look while exchanges end.* Their times are kept or not; they are counted all the same.
 """
 
 from __future__ import annotations
@@ -38,13 +43,22 @@ costs more than it saves: the memory that they hold back has to be replaced for 
 
 _FULL: Final = BATCH * WIDTH
 
+WATCH: Final = 600.0
+"""Seconds for which times are kept after somebody has looked. Twice as long as Prometheus, whose
+intervals are much shorter, remembers a figure."""
+
 
 class Tally:
     """Counts exchanges; from any thread. The first two are the hooks of ``Service``."""
 
     def __init__(self) -> None:
-        # The fields of one `Sample` after the other.
+        # The fields of one `Sample` after the other, and of exchanges that were not timed status
+        # and size.
         self._samples: list[Any] = []
+        self._untimed: list[int] = []
+        # Times are kept; until when, monotonic seconds.
+        self._timing = False
+        self._until = 0.0
         self._lock = Lock()
         # Only with the lock.
         self._counts = Counts()
@@ -53,6 +67,13 @@ class Tally:
 
     def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:  # noqa: ARG002
         """An application's response is done, for better or worse. Called by the worker."""
+        if not self._timing:
+            untimed = self._untimed
+            untimed.extend((response.status, response.body_bytes))
+            if len(untimed) >= 2 * BATCH:
+                with self._lock:
+                    self._count()
+            return
         now = monotonic()
         received, queued = exchange.received_at, exchange.queued_at
         started, sent = exchange.started_at, exchange.finished_at
@@ -95,6 +116,11 @@ class Tally:
         """What threads are busy with though nobody waits for it; there are as many as threads."""
         return {exchange for exchange in self._orphans if not exchange.ended}
 
+    def watch(self) -> None:
+        """Somebody looks at the times: keep them, for a while."""
+        self._until = monotonic() + WATCH
+        self._timing = True
+
     def snapshot(self) -> Tree:
         """All counts so far; see `Counts.snapshot`."""
         with self._lock:
@@ -102,7 +128,13 @@ class Tally:
             return self._counts.snapshot()
 
     def _count(self) -> None:
-        samples = self._samples
-        batch = samples[:]
-        del samples[: len(batch)]
-        self._counts.add(batch)
+        self._counts.add_untimed(_taken(self._untimed))
+        self._counts.add(_taken(self._samples))
+        # Here, so that no exchange has to ask.
+        self._timing = self._timing and monotonic() < self._until
+
+
+def _taken(values: list[Any]) -> list[Any]:
+    batch = values[:]
+    del values[: len(batch)]
+    return batch

@@ -28,10 +28,17 @@ class FakeResponse:
 EXCHANGE, RESPONSE = FakeExchange(), FakeResponse()
 
 
+def watched():
+    """A tally that somebody looks at."""
+    tally = Tally()
+    tally.watch()
+    return tally
+
+
 def test_the_phases_of_an_exchange(monkeypatch):
     """What a proxy let it wait counts into the queue; the rest is as it was measured."""
     monkeypatch.setattr(module, "monotonic", lambda: 4.25)
-    tally = Tally()
+    tally = watched()
     tally.finished(EXCHANGE, RESPONSE, {})
     timed = tally.snapshot()["seconds"]
     sums = {phase: timed[phase]["sum"] for phase in timed}
@@ -41,7 +48,7 @@ def test_the_phases_of_an_exchange(monkeypatch):
 @pytest.mark.parametrize("number", [0, 1, BATCH - 1, BATCH, 3 * BATCH + 5])
 def test_a_snapshot_has_every_exchange_once(number):
     """Whether it was counted with a batch or not yet."""
-    tally = Tally()
+    tally = watched()
     for _ in range(number):
         tally.finished(EXCHANGE, RESPONSE, {})
     for _ in range(2):
@@ -51,9 +58,38 @@ def test_a_snapshot_has_every_exchange_once(number):
         assert snapshot["seconds"]["app"]["buckets"][-1] == number
 
 
+@pytest.mark.parametrize("number", [1, BATCH - 1, BATCH, 3 * BATCH + 5])
+def test_times_are_kept_for_who_looks(number):
+    """What was answered is counted always; how long it took, once somebody looks."""
+    tally = Tally()
+    for _ in range(number):
+        tally.finished(EXCHANGE, RESPONSE, {})
+    tally.watch()
+    tally.finished(EXCHANGE, RESPONSE, {})
+    snapshot = tally.snapshot()
+    assert (snapshot["requests"]["2xx"], snapshot["bytes"]) == (number + 1, (number + 1) * 7)
+    assert snapshot["seconds"]["app"]["buckets"][-1] == 1
+
+
+def test_times_are_kept_no_longer_than_that(monkeypatch):
+    """Some minutes after the last look, a snapshot ends it, or a batch does."""
+    tally = watched()
+    monkeypatch.setattr(module, "WATCH", -1.0)
+    tally.finished(EXCHANGE, RESPONSE, {})
+    tally.snapshot()
+    tally.finished(EXCHANGE, RESPONSE, {})
+    assert tally.snapshot()["seconds"]["app"]["buckets"][-1] == 2
+    tally.watch()
+    for _ in range(BATCH + 1):
+        tally.finished(EXCHANGE, RESPONSE, {})
+    snapshot = tally.snapshot()
+    assert snapshot["requests"]["2xx"] == 2 + BATCH + 1
+    assert snapshot["seconds"]["app"]["buckets"][-1] == 2 + BATCH
+
+
 def test_many_threads():
     """None is lost and none is counted twice, while somebody looks all the time."""
-    tally, threads, each = Tally(), 4, 20 * BATCH + 3
+    tally, threads, each = watched(), 4, 20 * BATCH + 3
     together = Barrier(threads + 1)
 
     def work():
