@@ -61,6 +61,15 @@ def connect():
         yield lambda server, **options: clients.enter_context(Client(server.port, **options))
 
 
+@pytest.fixture
+def make_connection():
+    """Make connections on fake transports: ``make_connection(app, **transport)``."""
+    from conversing import connections
+
+    with connections() as make:
+        yield make
+
+
 @pytest.fixture(autouse=True)
 def nothing_reaches_the_loops_handler(caplog):
     """No test may leave an error in asyncio's log: an exception that nobody handled."""

@@ -1,4 +1,4 @@
-"""The house's floors: who may import whom, and where threads may be named."""
+"""The house's floors: who may import whom, where threads may be named, what tests each room."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "aiowsgi"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "aiowsgi"
 
 FLOORS = tuple(
     frozenset(names.split())
@@ -49,6 +50,18 @@ FLOORS = tuple(
 SANS_IO = ("http1", "environ", "wsgi", "file_wrapper", "address", "kinds", "proxy_protocol")
 """Values in, values out: no event loop, no threads, no waiting."""
 
+TESTED_ELSEWHERE = {
+    "access_atoms": ("test_access_log", "an atom is seen in the line that it is a part of"),
+    "admin_client": ("test_top", "its answers and its errors are what the commands show"),
+    "exceptions": ("test_cli", "raised elsewhere; what becomes of them is said there"),
+    "http1/events": ("http1/test_reader", "values, which the reader yields"),
+    "http1/grammar": ("http1/test_http1_grammar", "pytest wants names of files to be unique"),
+    "http1/h11_parser": ("http1/test_parsers", "one table for both libraries"),
+    "http1/httptools_parser": ("http1/test_parsers", "one table for both libraries"),
+    "options": ("test_config", "an option is seen in the fields that it makes"),
+}
+"""Modules without a file of tests of the same name: where else, and why."""
+
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -80,6 +93,19 @@ def imports_of(path):
 def test_every_module_has_its_floor():
     """A new room is put on the map."""
     assert {room_of(path) for path in MODULES} <= set(FLOOR_OF)
+
+
+def test_every_module_has_its_tests():
+    """They stand in the file of its name, or where the table says; packages aside."""
+    tests = {str(path.relative_to(TESTS).with_suffix("")) for path in TESTS.rglob("test_*.py")}
+    modules = {path.relative_to(PACKAGE) for path in MODULES if path.stem != "__init__"}
+    missing = {
+        str(path.with_suffix(""))
+        for path in modules
+        if str(path.with_name(f"test_{path.stem.strip('_')}")) not in tests
+    }
+    assert missing == set(TESTED_ELSEWHERE)
+    assert {where for where, _ in TESTED_ELSEWHERE.values()} <= tests
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
