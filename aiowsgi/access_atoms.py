@@ -12,7 +12,7 @@ from base64 import b64decode
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quote_json
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 __all__ = [
     "BARE_REQUEST_LINE",
@@ -50,12 +50,17 @@ def _text(value: object) -> str:
 
 def _quoted(value: object) -> str:
     """Escape what could end a line, or a field between double quotes."""
+    # The JSON encoder, which is in C, leaves alone exactly what is safe here, and adds two quotes.
+    if type(value) is str and len(quote_json(value)) == len(value) + 2:
+        return value or "-"
     return _UNSAFE.sub(_escape_char, _text(value)) or "-"
 
 
 def _bare(value: object) -> str:
     """Escape what could end a line, or a field without quotes."""
-    return "-" if value is None else _UNSAFE_BARE.sub(_escape_char, _text(value)) or "-"
+    if type(value) is str and " " not in value and len(quote_json(value)) == len(value) + 2:
+        return value or "-"
+    return _UNSAFE_BARE.sub(_escape_char, _text(value)) or "-"
 
 
 def _json(value: object) -> str:
@@ -69,21 +74,31 @@ def _json(value: object) -> str:
 # Values
 
 
-def _remembered(render: Callable[[int], str]) -> Callable[[float], str]:
-    """``render`` of a time's whole second, remembered for as long as that second lasts."""
-    last = (-1, "")
+REMEMBERED: Final = 512
+"""Texts of one kind that are kept ready: most clients of an application are alike. A guess."""
 
-    def text(time: float) -> str:
-        nonlocal last
-        second = int(time)
-        # One tuple, taken and replaced as a whole: threads share it.
-        known, rendered = last
-        if second != known:
-            rendered = render(second)
-            last = (second, rendered)
-        return rendered
+LONGEST: Final = 512
+"""Characters of a text that is kept. Few user agents are longer; bounds the memory. A guess."""
 
-    return text
+
+class Memo(dict[object, str]):
+    """``render`` of strings, of None and of whole seconds, remembered; threads may share it.
+
+    Raises TypeError for what cannot be looked up, as an application may leave in its environ.
+    """
+
+    def __init__(self, render: Callable[[Any], str]) -> None:
+        super().__init__()
+        self._render = render
+
+    def __missing__(self, value: object) -> str:
+        """Render it, and keep that if what it is equal to is sure to look the same."""
+        text = self._render(value)
+        if type(value) in {int, type(None)} or (type(value) is str and len(value) <= LONGEST):
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[value] = text
+        return text
 
 
 _MONTHS: Final = "JanFebMarAprMayJunJulAugSepOctNovDec"
@@ -126,24 +141,27 @@ def _response_field(fields: Sequence[tuple[str, str]], name: str) -> str:
 
 
 def namespace() -> dict[str, Any]:
-    """What the expressions call; a new one for each format, which remembers its last second."""
+    """What the expressions call; a new one for each format, with a memory of its own."""
     return {
         "bare": _bare,
-        "common_time": _remembered(_common_time),
+        "bares": Memo(_bare),
+        "common_time": Memo(_common_time),
         "json": _json,
+        "jsons": Memo(_json),
         "path": _path,
         "quote_json": quote_json,
         "quoted": _quoted,
+        "quotes": Memo(_quoted),
         "response_field": _response_field,
         "user": _user,
-        "utc": _remembered(_utc),
+        "utc": Memo(_utc),
     }
 
 
 # Atoms
 
 NUMBERS: Final = {
-    "t": "common_time(time)",
+    "t": "common_time[int(time)]",
     "s": "status",
     "B": "response_bytes",
     "b": "response_bytes or '-'",
@@ -188,22 +206,38 @@ def environ_name(field: str) -> str:
 # JSON
 
 
-def _nullable(parameter: str) -> str:
-    return f"{parameter} and quote_json({parameter}) or 'null'"
+class JSONMember(NamedTuple):
+    """How a member's value is written."""
+
+    source: str
+    fast: str
+    """The same; may raise TypeError."""
+
+
+def _plain(source: str) -> JSONMember:
+    return JSONMember(source, source)
+
+
+def _text_member(source: str) -> JSONMember:
+    return _plain(f"json({source})")
+
+
+def _recurring(source: str) -> JSONMember:
+    return JSONMember(f"json({source})", f"jsons[{source}]")
 
 
 JSON_MEMBERS: Final = {
-    "time": "quote_json(utc(time) + '.%03dZ' % (time % 1 * 1e3))",
-    "client": _nullable("client_host"),
-    "client_port": "client_port or 'null'",
-    "user": f"json({TEXTS['u']})",
-    "method": _nullable("method"),
-    "target": _nullable("target"),
-    "protocol": _nullable("version"),
-    "status": "status",
-    "bytes": "response_bytes",
-    "referer": f"json({TEXTS['f']})",
-    "user_agent": f"json({TEXTS['a']})",
-    "request_id": _nullable("request_id"),
-    **{name: source for name, source in NUMBERS.items() if name.endswith("_ms")},
+    "time": _plain("quote_json(utc[int(time)] + '.%03dZ' % (time % 1 * 1e3))"),
+    "client": _recurring("client_host"),
+    "client_port": _plain("client_port or 'null'"),
+    "user": _recurring(TEXTS["u"]),
+    "method": _recurring("method"),
+    "target": _text_member("target"),
+    "protocol": _recurring("version"),
+    "status": _plain("status"),
+    "bytes": _plain("response_bytes"),
+    "referer": _recurring(TEXTS["f"]),
+    "user_agent": _recurring(TEXTS["a"]),
+    "request_id": _text_member("request_id"),
+    **{name: _plain(source) for name, source in NUMBERS.items() if name.endswith("_ms")},
 }

@@ -38,7 +38,7 @@ record for each request, memory gone cold, and the interpreter lock held for a b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 from .access_atoms import (
     BARE_REQUEST_LINE,
@@ -47,7 +47,6 @@ from .access_atoms import (
     TEXTS,
     environ_name,
     namespace,
-    quote_json,
 )
 from .grammar import field_atom, format_parts
 
@@ -128,14 +127,16 @@ def compile_format(text: str, *, pid: int = 0) -> Line:
 _PARAMETERS: Final = ", ".join([*Line.__call__.__annotations__][:-1])
 
 
+# What recurs, as most fields of requests do, is looked up; the rest is looked through.
+_RECURRING: Final = frozenset({"h", "u", "m", "H", "f", "a"})
+
+
 class _Writer:
     """Writes the source of a Line, from left to right.
 
-    Two f-strings of the same shape are written. In the fast one, texts stand as they are; if the
-    JSON encoder, which is in C and leaves alone exactly what is safe here, finds nothing to escape
-    in the finished line but the format's own characters, it is the line. Otherwise, or where the
-    application has put an object in the place of a field, the careful one is the line, in which
-    every text is escaped.
+    Two f-strings of the same shape are written. The fast one looks texts up that were escaped
+    before. Where that fails, since the application has put something in the place of a field that
+    is no key, the careful one is the line, in which every text is escaped.
     """
 
     def __init__(self, pid: int) -> None:
@@ -143,19 +144,17 @@ class _Writer:
         self.names = namespace()
         self.fast: list[str] = []
         self.careful: list[str] = []
-        # What must hold, besides, for the fast line to be taken.
-        self.conditions: list[str] = []
-        # The format's own text so far.
-        self.literals = ""
+        # The place where the next atom stands is between double quotes.
+        self.inside = False
 
     def literal(self, text: str) -> None:
         """Text of the format: a Python literal, and nothing else, of the source."""
-        self.literals += text
+        self.inside ^= text.count('"') % 2 == 1
         self.fast.append(repr(text))
         self.careful.append(repr(text))
 
     def expression(self, source: str, fast: str = "") -> None:
-        """A value that is safe as it is; ``fast`` may rely on the inspection of the line."""
+        """A value that is safe as it is; ``fast`` is the same, and may raise TypeError."""
         self.fast.append(f'f"{{{fast or source}}}"')
         self.careful.append(f'f"{{{source}}}"')
 
@@ -165,67 +164,46 @@ class _Writer:
             self.literal(self.constants[name])
         elif name in NUMBERS:
             self.expression(NUMBERS[name])
-        elif self.literals.count('"') % 2 == 1:
-            source = self._text(name)
-            # Variables of the application's own may be anything, and are always looked at.
-            fast = f"({source}) or '-'" if name in TEXTS else ""
-            self.expression(f"quoted({source})", fast)
-        elif name == "r":
+        elif name == "r" and not self.inside:
             self.expression(BARE_REQUEST_LINE)
         else:
-            self._bare(self._text(name))
+            source, recurs = self._text(name)
+            escape, memo = ("quoted", "quotes") if self.inside else ("bare", "bares")
+            self.expression(f"{escape}({source})", f"{memo}[{source}]" if recurs else "")
 
-    def _bare(self, source: str) -> None:
-        """A text outside quotes: the inspection of the line does not mind its spaces."""
-        fast = ""
-        if source.isidentifier():
-            fast = f"{source} or '-'"
-            self.conditions.append(f"' ' not in ({source} or '-')")
-        self.expression(f"bare({source})", fast)
-
-    def _text(self, name: str) -> str:
-        """The expression of an atom whose text may be the client's."""
+    def _text(self, name: str) -> tuple[str, bool]:
+        """The expression of an atom whose text may be the client's, and whether that recurs."""
         field = field_atom(name)
         if field is None:
-            return TEXTS[name]
+            return TEXTS[name], name in _RECURRING
         inner, kind = field
         key = f"key_{len(self.names)}"
         if kind == "o":
             self.names[key] = inner.lower()
-            return f"response_field(response_fields, {key})"
+            return f"response_field(response_fields, {key})", False
         self.names[key] = environ_name(inner) if kind == "i" else inner
-        return f"environ.get({key})"
+        return f"environ.get({key})", kind == "i"
 
     def line(self) -> Line:
         """The function."""
-        escapes = len(quote_json(self.literals)) - len(self.literals)
-        conditions = [f"len(quote_json(text)) == len(text) + {escapes}", *self.conditions]
-        return _define(
-            f"""
+        source = f"""
+def line({_PARAMETERS}):
     try:
-        text = {" ".join(self.fast)}
-        if {" and ".join(conditions)}:
-            return text
-    except Exception:
-        pass
-    return {" ".join(self.careful)}
-""",
-            self.names,
-        )
-
-
-def _define(body: str, names: dict[str, Any]) -> Line:
-    exec(f"def line({_PARAMETERS}):{body}", names)  # noqa: S102 - the source is ours
-    return cast("Line", names["line"])
+        return {" ".join(self.fast)}
+    except TypeError:
+        return {" ".join(self.careful)}
+"""
+        exec(source, self.names)  # noqa: S102 - the source is ours
+        return cast("Line", self.names["line"])
 
 
 def _compile_json(pid: int) -> Line:
     """One object a line (RFC 8259), in ASCII; its logger tells it from the diagnostic log's."""
     writer = _Writer(pid)
     before = f'{{"level": "info", "logger": "aiowsgi.access", "pid": {pid}, '
-    for name, source in JSON_MEMBERS.items():
+    for name, member in JSON_MEMBERS.items():
         writer.literal(f'{before}"{name}": ')
-        writer.expression(source)
+        writer.expression(member.source, member.fast)
         before = ", "
     writer.literal("}")
-    return _define(f" return {' '.join(writer.careful)}", writer.names)
+    return writer.line()

@@ -84,7 +84,7 @@ class PeerEnviron:
     loop.
     """
 
-    __slots__ = ("_fields", "_filled", "common")
+    __slots__ = ("_fields", "_filled", "client", "common")
 
     def __init__(self, base: Mapping[str, Any], peer: Peer) -> None:
         """``base`` is `base_environ`'s."""
@@ -97,6 +97,8 @@ class PeerEnviron:
             "wsgi.url_scheme": peer.scheme,
             **peer.variables,
         }
+        self.client: Final = peer.remote_addr, int(peer.remote_port or 0)
+        """Address and port, of which the application cannot change what the logs say."""
         # The fields of the request before, and `common` with them once they have come twice.
         self._fields: list[tuple[bytes, bytes]] | None = None
         self._filled: dict[str, Any] | None = None

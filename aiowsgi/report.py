@@ -76,7 +76,7 @@ class AccessReport:
         self._put(
             self._line(
                 host,
-                int(port or 0),
+                port,
                 request.method,
                 request.target,
                 request.version,

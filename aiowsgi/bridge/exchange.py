@@ -240,10 +240,10 @@ class Exchange:
         return _UNPRINTABLE.sub("?", f"{request.method} {request.target} {request.version}")
 
     @property
-    def client(self) -> tuple[str, str]:
-        """Address and port, which the application may have changed in its environ."""
-        common = self._environ.common
-        return common["REMOTE_ADDR"], common["REMOTE_PORT"]
+    def client(self) -> tuple[str, int]:
+        """Address and port, empty and 0 where they are unknown. Not as the application may have
+        left them in its environ."""
+        return self._environ.client
 
     # The loop
 
