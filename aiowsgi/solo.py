@@ -210,7 +210,7 @@ class Solo:
         if delay:
             logger.info("accepting for another %g s", delay)
         await asyncio.sleep(delay)
-        seal(self._listeners)
+        await asyncio.sleep(seal(self._listeners))
         await accept_waiting(self._listeners)
         self._server.close()
         self._listeners.close()

@@ -15,8 +15,8 @@ and with its own message. Later deaths are replaced, with pauses where they come
 nothing has changed. Meanwhile as many serve as before. In development (``--reload``) the old ones
 go first instead: nobody wants to see them, and who connects meanwhile waits in the kernel.
 
-**Stopping** seals the listening sockets and closes our copies; the workers accept what waits and
-close theirs, the last of which would reset it (``seal.py``).
+**Stopping** seals the listening sockets (``seal.py``), lets handshakes end, and closes our copies;
+the workers accept what waits and close theirs, the last of which would reset it.
 
 **How load is spread.** All workers accept from the same sockets, and one that has more connections
 than another gives way to it (``board.py``). A queue for each worker (SO_REUSEPORT) would be filled
@@ -290,12 +290,14 @@ class Supervisor:
         logger.info("stopping")
         if delay:
             logger.info("accepting for another %g s", delay)
-        asyncio.get_running_loop().call_later(delay, self._close)
+        asyncio.get_running_loop().call_later(delay, self._seal)
+
+    def _seal(self) -> None:
+        asyncio.get_running_loop().call_later(seal(self._listeners), self._close)
 
     def _close(self) -> None:
         self._closed = True
         self.before_close()
-        seal(self._listeners)
         self._listeners.close()
         for worker in self._crew:
             self._crew.retire(worker, self._generations.present.grace)

@@ -190,8 +190,7 @@ class Worker:
     def _orphaned(self) -> None:
         if not self._retired.done():
             logger.warning("the supervisor has gone; finishing what has begun")
-            seal(self._listeners)
-            self._retire(self._grace)
+            self._loop.call_later(seal(self._listeners), self._retire, self._grace)
 
     def _retire(self, grace: float | None) -> None:
         if not self._retired.done():

@@ -12,7 +12,7 @@ from support import Client, eventually
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens there; who would rather try waits a second at a sealed socket."""
+    """Whether nobody listens there any more."""
     with open("/proc/net/tcp") as table:
         return not any(f":{port:04X} 00000000:0000 0A" in line for line in table)
 

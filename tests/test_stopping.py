@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from served import (
     write_app,
 )
 from support import PATIENCE, Client
+from tools import needs_tool, tool
 
 Serve: TypeAlias = Callable[..., AbstractContextManager[tuple[Program, tuple[str, int]]]]
 
@@ -53,6 +55,25 @@ def serve_it(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
 def test_term_under_load(serve_it: Serve) -> None:
     """TERM loses no request whose connection was made, on kept and on new connections."""
     with serve_it() as (program, address), load(address) as running:
+        running.wait_for(100)
+        assert program.stop() == 0
+        running.stop()
+        assert running.counts["failed"] == 0, str(running)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="there are no privileges to be given up")
+@needs_tool("setpriv")
+@pytest.mark.parametrize("count", [1, 2])
+def test_term_without_privileges(tmp_path: Path, count: int) -> None:
+    """That takes no capability: root does without, and others have none."""
+    write_app(tmp_path)
+    wrapper = (tool("setpriv"), "--bounding-set=-all", "--inh-caps=-all")
+    with (
+        workers(tmp_path, f"--workers={count}", wrapper=wrapper, alone=True) as (program, address),
+        load(address) as running,
+    ):
+        status = Path(f"/proc/{program.process.pid}/status").read_text()
+        assert re.search(r"CapEff:\t0+\n", status)
         running.wait_for(100)
         assert program.stop() == 0
         running.stop()
