@@ -34,11 +34,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from aiowsgi.bridge.exchange import CONTINUE, Exchange
-from aiowsgi.bridge.request_body import StreamedBody, open_stream
+from aiowsgi.bridge.request_body import (
+    BUFFER_SIZE,
+    HIGH_WATER,
+    PLENTY,
+    RECEIVE_SIZE,
+    StreamedBody,
+    open_stream,
+)
 from aiowsgi.endpoints import Upstream, behind_proxies
 from aiowsgi.environ import Peer, PeerEnviron
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
-from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Request
+from aiowsgi.http1.events import CHUNKED, END_OF_BODY, NEED_DATA, Request
 from aiowsgi.http1.reader import RequestReader
 from aiowsgi.http1.response import Fields
 from aiowsgi.intake import Intake
@@ -223,12 +230,13 @@ class Dialogue(Line):
 
     def _stream_body(self, request: Request, held: bytes) -> None:
         """Start the application while its body still comes, behind what was held of it."""
-        streamed = StreamedBody(self._wake)
-        if held:
-            streamed.feed(held)
+        lendable = self._port.any_thread and request.content_length != CHUNKED
+        streamed = StreamedBody(self._wake, PLENTY if lendable else HIGH_WATER)
+        if held and streamed.feed(held):
+            self._read_on(reading=False)
         self._streamed = streamed
         self._pump_body(streamed)
-        stream = open_stream(streamed)
+        stream = open_stream(streamed, RECEIVE_SIZE if lendable else BUFFER_SIZE)
         self._submit(self._exchange(request).carry(stream, request.content_length, streamed))
 
     def _pump_body(self, streamed: StreamedBody) -> None:
@@ -245,6 +253,18 @@ class Dialogue(Line):
                     self._read_on(reading=False)
         except RequestError as error:
             streamed.end(RequestBodyError(error.status, error.detail))
+            return
+        ahead = self._reader.body_ahead
+        if ahead and not self._reading and self._port.any_thread:
+            streamed.lend(self._outlet.receive_into, ahead)
+
+    def _take_back(self, streamed: StreamedBody) -> None:
+        """Go on with a body of which the reading thread may have received a part."""
+        if received := streamed.returned():
+            self._reader.skip_body(received)
+            self._pump_body(streamed)
+        if self._streamed is not None and streamed.hungry:
+            self._read_on(reading=True)
 
     # Serving
 
@@ -321,8 +341,8 @@ class Dialogue(Line):
         if self.state is _CLOSED or self._transport.is_closing():
             return
         self._drain()
-        if self._streamed is not None and self._streamed.hungry:
-            self._read_on(reading=True)
+        if self._streamed is not None:
+            self._take_back(self._streamed)
         if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
 
@@ -333,6 +353,11 @@ class Dialogue(Line):
         if self._transport.is_closing():
             return
         reader = self._reader
+        if self._streamed is not None:
+            self._take_back(self._streamed)
+        if self._streamed is not None:
+            # An application may have left it to a thread of its own.
+            self._streamed.end(ClientDisconnected("the response is complete, the body is not"))
         # Not where the server drains: the client was promised that the connection stays, and its
         # next request may be on its way. See `drain`.
         if self._outlet.closing:

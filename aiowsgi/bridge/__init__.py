@@ -14,8 +14,8 @@ end of a response       who sends the last byte       the loop                  
 ``PeerEnviron``         the worker that has the       the worker that has the     the order of
                         connection's request          next one; between them      the exchanges
                                                       the loop
-request body            the loop                      the worker                  ``StreamedBody``,
-                                                                                  its lock
+request body            the loop; the kernel, where   the worker                  ``StreamedBody``,
+                        the worker receives                                       its lock
 disconnect              the loop                      the worker, and threads of  ``Disconnected``
                                                       the application's
 attention wanted        the worker                    the loop                    ``Wakeups``
@@ -24,6 +24,7 @@ access log records      workers and the loop          the writer's thread       
 
 Nowhere else in the project do ``threading`` and ``call_soon_threadsafe`` appear, but in
 ``pool.py``, which owns the worker threads; a test holds this. Locks are held for a few
-instructions or one system call that cannot wait, never while another lock is taken, and never
-while the application's code runs.
+instructions or one system call that cannot wait, and never while the application's code runs. No
+other lock is taken meanwhile, but for an ``Outlet``'s by who holds a ``StreamedBody``'s: in that
+order only.
 """

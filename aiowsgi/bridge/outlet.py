@@ -37,7 +37,7 @@ from typing import Final
 
 from aiowsgi.bridge.backlog import BacklogLimits
 from aiowsgi.bridge.keeper import GONE, PATIENCE, Keeper
-from aiowsgi.bridge.ports import Buffer, Port
+from aiowsgi.bridge.ports import Buffer, Port, SocketPort
 from aiowsgi.exceptions import ClientDisconnected
 from aiowsgi.file_wrapper import FileRange
 
@@ -200,6 +200,17 @@ class Outlet(Keeper):
                 wake = self._complete = True
         if wake:
             self._wake()
+
+    def receive_into(self, buffer: memoryview) -> int:
+        """Receive from the port, where that is one for any thread; see `StreamedBody.lend`.
+
+        Here, because the descriptor may be used under the lock alone. Raises `ClientDisconnected`
+        once it is closed, and what the port raises.
+        """
+        with self._lock:
+            if self._closed or not isinstance(self._port, SocketPort):
+                raise ClientDisconnected(GONE)
+            return self._port.receive_into(buffer)
 
     def abort(self, owner: object) -> None:
         """Tear the connection, as the owner's response cannot be finished."""

@@ -47,6 +47,15 @@ class LengthBody:
         self._remaining -= len(content)
         return content or NEED_DATA
 
+    @property
+    def remaining(self) -> int:
+        """Bytes of the body that `read` has not given yet."""
+        return self._remaining
+
+    def skip(self, size: int) -> None:
+        """The next ``size`` bytes go another way, and will not be in the buffer."""
+        self._remaining -= size
+
 
 # In chunks (RFC 9112 section 7.1)
 

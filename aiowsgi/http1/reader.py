@@ -15,7 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NoReturn
 
 from aiowsgi.exceptions import RequestError
-from aiowsgi.http1.body import body_reader
+from aiowsgi.http1.body import LengthBody, body_reader
 from aiowsgi.http1.buffer import Buffer
 from aiowsgi.http1.events import END_OF_BODY, RawHead, Request
 from aiowsgi.http1.grammar import LineCheck, check_head, split_fields
@@ -134,6 +134,20 @@ class RequestReader:
         except RequestError as error:
             self._fail(error)
             raise
+
+    @property
+    def body_ahead(self) -> int:
+        """Bytes of the present body that were not fed yet, all of which may go another way.
+
+        0 where their number is not known, or where something is held that comes before them.
+        """
+        body = self._body
+        return body.remaining if isinstance(body, LengthBody) and not len(self._buffer) else 0
+
+    def skip_body(self, size: int) -> None:
+        """``size`` bytes of those ahead have gone another way."""
+        if isinstance(self._body, LengthBody):
+            self._body.skip(size)
 
     # Header section
 

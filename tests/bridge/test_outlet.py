@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import weakref
 
 import pytest
@@ -14,6 +15,7 @@ from aiowsgi.bridge import backlog as backlog_module
 from aiowsgi.bridge import outlet as outlet_module
 from aiowsgi.bridge.backlog import BacklogLimits
 from aiowsgi.bridge.outlet import Drained, Outlet
+from aiowsgi.bridge.ports import SocketPort
 from aiowsgi.exceptions import ClientDisconnected
 from aiowsgi.file_wrapper import FileRange
 
@@ -326,3 +328,25 @@ def test_a_closed_outlet_keeps_nobody_alive():
     assert outlet.close() is OWNER
     del wake
     assert connection() is None
+
+
+def test_receiving_ends_with_the_descriptor():
+    """While it is there, bytes come by it; a closed one may be another connection's by now."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        outlet = Outlet(SocketPort(ours), bool, BacklogLimits())
+        buffer = memoryview(bytearray(3))
+        theirs.send(b"abc")
+        assert outlet.receive_into(buffer) == 3
+        assert buffer == b"abc"
+        outlet.close()
+        theirs.send(b"def")
+        with pytest.raises(ClientDisconnected):
+            outlet.receive_into(buffer)
+        assert buffer == b"abc"
+
+
+def test_nothing_is_received_by_a_port_of_the_loops():
+    """What transforms bytes (TLS) does so on the loop."""
+    with pytest.raises(ClientDisconnected):
+        Outlet(FakePort(any_thread=False), bool, BacklogLimits()).receive_into(memoryview(b""))

@@ -54,6 +54,22 @@ def test_a_socket_port_leaves_no_descriptor_where_it_cannot_be_made(pair, monkey
         SocketPort(pair[0])
 
 
+def test_a_socket_port_receives_what_there_is(pair):
+    """Into the front of a buffer, without a wait, though the socket may be a blocking one."""
+    ours, theirs = pair
+    ours.setblocking(True)
+    port, buffer = SocketPort(ours), bytearray(b"....")
+    with pytest.raises(BlockingIOError):
+        port.receive_into(memoryview(buffer))
+    theirs.send(b"abcdef")
+    assert port.receive_into(memoryview(buffer)[:3]) == 3
+    assert port.receive_into(memoryview(buffer)) == 3
+    assert buffer == b"def."
+    theirs.close()
+    assert port.receive_into(memoryview(buffer)) == 0
+    port.close()
+
+
 @pytest.mark.parametrize("buffers", [(b"x" * 100_000,), (b"x" * 60_000, b"y" * 60_000)])
 def test_a_full_socket_takes_a_part_and_then_nothing(pair, buffers):
     """A send never waits, though the socket may be a blocking one."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from math import inf
+from operator import itemgetter
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +14,11 @@ from hypothesis import strategies as st
 from support import PATIENCE, Signal
 
 from aiowsgi.bridge import request_body
-from aiowsgi.bridge.request_body import HIGH_WATER, LOW_WATER, StreamedBody, open_stream
+from aiowsgi.bridge.request_body import HIGH_WATER, StreamedBody, open_stream
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
+
+LOW_WATER = HIGH_WATER // 4
+"""Where the loop is called back."""
 
 lines = st.lists(st.sampled_from([b"", b"\n", b"a", b"bc\n", b"\r\n", b"x" * 9]), max_size=12)
 sizes = st.one_of(st.none(), st.integers(-1, 40))
@@ -241,3 +246,117 @@ def test_a_client_that_cannot_be_asked_is_an_error():
         open_stream(body).read()
     body.end()
     assert body.whole
+
+
+# A reading thread that receives
+
+
+class Source:
+    """A socket's receiving side: gives these pieces, and raises where one is an exception."""
+
+    def __init__(self, *pieces):
+        self.pieces = list(pieces)
+
+    def __call__(self, buffer):
+        piece = self.pieces.pop(0) if self.pieces else BlockingIOError()
+        if isinstance(piece, OSError):
+            raise piece
+        count = min(len(piece), len(buffer))
+        buffer[:count] = piece[:count]
+        if count < len(piece):
+            self.pieces.insert(0, piece[count:])
+        return count
+
+
+def paused(resume=lambda: None):
+    """A body that holds more than enough, and what it holds."""
+    body, held = StreamedBody(resume, high_water=8), b"h" * 9
+    assert body.feed(held)
+    return body, held
+
+
+def test_a_thread_that_may_receive_completes_the_body():
+    """What was fed comes first; the loop is told once, at the end, how much need not be read."""
+    resume = Signal()
+    body, held = paused(resume)
+    body.lend(Source(b"abc", b"def", b"next request"), 6)
+    assert open_stream(body).read() == held + b"abcdef"
+    assert body.whole
+    assert (resume.count, body.returned(), body.returned()) == (1, 6, 0)
+    assert not body.hungry
+
+
+@pytest.mark.parametrize(
+    "error", [BlockingIOError(), ConnectionResetError(), ClientDisconnected("gone"), b""]
+)
+def test_a_thread_that_gets_nothing_leaves_it_to_the_loop(reader, error):
+    """Whether there is nothing yet, or never will be: the loop finds out."""
+    resume = Signal()
+    body, held = paused(resume)
+    body.lend(Source(b"abc", error, b"never"), 10)
+    result = reader.submit(open_stream(body).read)
+    resume.wait()
+    assert body.returned() == 3
+    assert body.hungry
+    assert not body.feed(b"defghij")
+    body.end()
+    assert result.result(PATIENCE) == held + b"abcdefghij"
+    assert resume.count == 1
+
+
+def test_the_right_to_receive_can_be_taken():
+    """Once the body has ended nothing more is received, and what was taken is told."""
+    body, _ = paused()
+    source = Source(b"abc", b"def")
+    body.lend(source, 10)
+    stream = io.BufferedReader(body, 4)
+    stream.read(10)
+    assert body.returned() == 0
+    body.end(ClientDisconnected("gone"))
+    # Three bytes more may stand in the buffer of the reader.
+    with pytest.raises(ClientDisconnected):
+        stream.read(4)
+    assert source.pieces == [b"def"]
+    assert body.returned() == 3
+
+
+def test_a_body_that_was_read_meanwhile_is_the_loops():
+    """Between a request for a pause and the offer, the application may have read everything."""
+    resume = Signal()
+    body, held = paused(resume)
+    stream = open_stream(body)
+    assert stream.read(len(held)) == held
+    body.lend(Source(b"abc"), 3)
+    assert resume.count == 1
+    body.feed(b"xyz")
+    body.end()
+    assert stream.read() == b"xyz"
+
+
+@given(
+    steps=st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=9000)), max_size=9),
+    asked=st.sampled_from([1, 1000, 65_536, 100_000, -1]),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_way_of_arrival_gives_the_same(reader, steps, asked):
+    """Received, or fed once there was nothing more: the bytes come once and in order."""
+    resume = Signal()
+    body, held = paused(resume)
+    stream = io.BufferedReader(body, 4096)
+    result = reader.submit(lambda: b"".join(iter(lambda: stream.read(asked), b"")))
+    ahead = sum(len(piece) for _, piece in steps)
+    may_lend = True
+    for by_thread, group in groupby(steps, key=itemgetter(0)):
+        pieces = [piece for _, piece in group]
+        if by_thread and may_lend:
+            source = Source(*pieces)
+            body.lend(source, ahead)
+            resume.wait()
+            ahead -= body.returned()
+            pieces, may_lend = source.pieces, False
+        for piece in pieces:
+            ahead -= len(piece)
+            may_lend = body.feed(piece)
+    assert ahead == 0
+    body.end()
+    assert result.result(PATIENCE) == held + b"".join(piece for _, piece in steps)

@@ -85,6 +85,34 @@ def test_a_body_in_pieces(reader: RequestReader) -> None:
     assert request.target == "/second"
 
 
+def test_a_body_may_go_another_way(reader: RequestReader) -> None:
+    """What is ahead can be taken past the reader, where its size is known and nothing is held."""
+    reader.feed(post(b"Content-Length: 10"))
+    assert reader.next_request() is not None
+    assert reader.body_ahead == 10
+    reader.feed(b"012")
+    assert reader.body_ahead == 0
+    assert reader.next_body() == b"012"
+    assert reader.body_ahead == 7
+    reader.skip_body(4)
+    reader.feed(b"789" + GET)
+    assert reader.next_body() == b"789"
+    assert reader.next_body() is END_OF_BODY
+    assert reader.body_ahead == 0
+    assert reader.next_request() is not None
+    assert reader.body_ahead == 0
+
+
+def test_a_chunked_body_goes_no_other_way(reader: RequestReader) -> None:
+    """Nobody knows how much of it is ahead."""
+    reader.feed(post(b"Transfer-Encoding: chunked"))
+    assert reader.next_request() is not None
+    assert reader.body_ahead == 0
+    reader.skip_body(4)
+    reader.feed(b"0\r\n\r\n")
+    assert reader.next_body() is END_OF_BODY
+
+
 def test_nothing_behind_the_last_request(reader: RequestReader) -> None:
     """Behind a request that closes there is none; what was sent there is dropped."""
     reader.feed(head(b"Connection: close") + SECOND)
