@@ -37,8 +37,9 @@ record for each request, memory gone cold, and the interpreter lock held for a b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol, cast
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from .access_atoms import (
     BARE_REQUEST_LINE,
@@ -50,7 +51,7 @@ from .access_atoms import (
 )
 from .grammar import field_atom, format_parts
 
-__all__ = ["DEFAULT_FORMAT", "NAMED_FORMATS", "Line", "compile_format"]
+__all__ = ["DEFAULT_FORMAT", "NAMED_FORMATS", "Facts", "Line", "compile_for", "compile_format"]
 
 
 class Line(Protocol):
@@ -114,17 +115,37 @@ def compile_format(text: str, *, pid: int = 0) -> Line:
 
     ``pid`` is the id of the process whose exchanges will be logged.
     """
-    if text == "json":
-        return _compile_json(pid)
+    return cast("Line", _written(text, pid).function([*Line.__call__.__annotations__][:-1], {}))
+
+
+class Facts(NamedTuple):
+    """Where a caller that has objects, and not a `Line`'s arguments, finds these."""
+
+    parameters: Sequence[str]
+    """Of the function wanted."""
+    values: Mapping[str, str]
+    """The expressions of the arguments that are not among them."""
+    names: Mapping[str, Any]
+    """What the expressions call."""
+
+
+def compile_for(facts: Facts, text: str, *, pid: int = 0) -> Callable[..., str]:
+    """As `compile_format`; but nothing is evaluated of which the format says nothing."""
+    writer = _written(text, pid)
+    writer.names.update(facts.names)
+    return writer.function(facts.parameters, facts.values)
+
+
+def _written(text: str, pid: int) -> _Writer:
     writer = _Writer(pid)
+    if text == "json":
+        _write_json(writer, pid)
+        return writer
     for own, atom in format_parts(NAMED_FORMATS.get(text, text)):
         writer.literal(own)
         if atom is not None:
             writer.atom(atom)
-    return writer.line()
-
-
-_PARAMETERS: Final = ", ".join([*Line.__call__.__annotations__][:-1])
+    return writer
 
 
 # What recurs, as most fields of requests do, is looked up; the rest is looked through.
@@ -132,7 +153,7 @@ _RECURRING: Final = frozenset({"h", "u", "m", "H", "f", "a"})
 
 
 class _Writer:
-    """Writes the source of a Line, from left to right.
+    """Writes the source of a function, from left to right.
 
     Two f-strings of the same shape are written. The fast one looks texts up that were escaped
     before. Where that fails, since the application has put something in the place of a field that
@@ -184,26 +205,27 @@ class _Writer:
         self.names[key] = environ_name(inner) if kind == "i" else inner
         return f"environ.get({key})", kind == "i"
 
-    def line(self) -> Line:
-        """The function."""
+    def function(self, parameters: Sequence[str], values: Mapping[str, str]) -> Callable[..., str]:
+        """The function; of ``values`` those are evaluated that it wants."""
+        careful = " ".join(self.careful)
+        wanted = {*re.findall(r"\w+", careful)} & {*values}
         source = f"""
-def line({_PARAMETERS}):
+def line({", ".join(parameters)}):
+    {"; ".join(f"{name} = {values[name]}" for name in sorted(wanted))}
     try:
         return {" ".join(self.fast)}
     except TypeError:
-        return {" ".join(self.careful)}
+        return {careful}
 """
         exec(source, self.names)  # noqa: S102 - the source is ours
-        return cast("Line", self.names["line"])
+        return cast("Callable[..., str]", self.names["line"])
 
 
-def _compile_json(pid: int) -> Line:
+def _write_json(writer: _Writer, pid: int) -> None:
     """One object a line (RFC 8259), in ASCII; its logger tells it from the diagnostic log's."""
-    writer = _Writer(pid)
     before = f'{{"level": "info", "logger": "aiowsgi.access", "pid": {pid}, '
     for name, member in JSON_MEMBERS.items():
         writer.literal(f'{before}"{name}": ')
         writer.expression(member.source, member.fast)
         before = ", "
     writer.literal("}")
-    return writer.line()

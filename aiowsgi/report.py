@@ -5,10 +5,11 @@ from __future__ import annotations
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final, Protocol
 
+from aiowsgi.access_log import Facts, compile_for, compile_format
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiowsgi.access_log import Line
     from aiowsgi.bridge.exchange import Exchange
     from aiowsgi.bridge.service import Service
     from aiowsgi.environ import Peer
@@ -58,41 +59,43 @@ class _Both:
         self._second.refused(peer, request, status, size, received_at)
 
 
+# As the connection knows them, not as the application has left its environ.
+_OF_EXCHANGE: Final = {
+    "client_host": "exchange.client[0]",
+    "client_port": "exchange.client[1]",
+    "method": "exchange.request.method",
+    "target": "exchange.request.target",
+    "version": "exchange.request.version",
+    "status": "response.status",
+    "response_bytes": "response.body_bytes",
+    "time": "clock()",
+    "duration": "exchange.finished_at - exchange.received_at",
+    "queue_time": "exchange.started_at - exchange.queued_at + exchange.waited_before",
+    "read_time": "exchange.queued_at - exchange.received_at",
+    "app_time": "monotonic() - exchange.started_at",
+    "write_time": "monotonic() - exchange.finished_at",
+    "request_id": "exchange.request_id",
+    "response_fields": "response.fields",
+}
+
+
 class AccessReport:
     """Writes the access log's lines and puts them where they go; from any thread."""
 
-    def __init__(self, line: Line, put: Callable[[str], object]) -> None:
-        self._line = line
+    def __init__(self, format_: str, put: Callable[[str], object], *, pid: int) -> None:
+        """``format_`` and ``pid`` are `compile_format`'s."""
+        facts = Facts(
+            ("exchange", "response", "environ"),
+            _OF_EXCHANGE,
+            {"clock": time, "monotonic": monotonic},
+        )
+        self._line_of = compile_for(facts, format_, pid=pid)
+        self._line = compile_format(format_, pid=pid)
         self._put = put
 
     def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:
         """An application's response is done, for better or worse. Called by the worker."""
-        request = exchange.request
-        # As the connection knows them, not as the application has left its environ.
-        host, port = exchange.client
-        now = monotonic()
-        received, queued = exchange.received_at, exchange.queued_at
-        started, sent = exchange.started_at, exchange.finished_at
-        self._put(
-            self._line(
-                host,
-                port,
-                request.method,
-                request.target,
-                request.version,
-                response.status,
-                response.body_bytes,
-                time(),
-                sent - received,
-                started - queued + exchange.waited_before,
-                queued - received,
-                now - started,
-                now - sent,
-                exchange.request_id,
-                environ,
-                response.fields,
-            )
-        )
+        self._put(self._line_of(exchange, response, environ))
 
     def refused(
         self, peer: Peer, request: Request | None, status: int, size: int, received_at: float

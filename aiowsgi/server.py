@@ -17,41 +17,31 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from aiowsgi import logs
-from aiowsgi.access_log import compile_format
-from aiowsgi.address import TcpAddress, parse_bind
+from aiowsgi import assembly, logs
+from aiowsgi.address import TcpAddress
 from aiowsgi.bridge.backlog import BacklogLimits
-from aiowsgi.bridge.log_writer import LogWriter
-from aiowsgi.bridge.service import Service
 from aiowsgi.bridge.tally import Tally
 from aiowsgi.config import Config
 from aiowsgi.connection import DRAIN_IDLE
-from aiowsgi.dispatch import Fairness
 from aiowsgi.entrance import Entrance
-from aiowsgi.environ import base_environ
 from aiowsgi.http1 import head_parser
-from aiowsgi.http1.events import Limits
-from aiowsgi.hub import Hub, Timeouts
-from aiowsgi.log_sinks import LoggerSink, open_sink
+from aiowsgi.hub import Hub
 from aiowsgi.overtime import Budget
 from aiowsgi.overview import Interest
 from aiowsgi.pool import WorkerPool
-from aiowsgi.proxy import TrustedPeers, parse_trusted
 from aiowsgi.report import AccessReport, Observer, observe
-from aiowsgi.sockets import Listeners, ListenOptions, open_listeners
-from aiowsgi.wsgi_errors import ErrorStream
 
 if TYPE_CHECKING:
+    from aiowsgi.bridge.log_writer import LogWriter
+    from aiowsgi.bridge.service import Service
     from aiowsgi.metrics import Tree
+    from aiowsgi.sockets import Listeners
     from aiowsgi.tls import ServerContexts
     from aiowsgi.wsgi import WSGIApplication
 
 __all__ = ["Server"]
 
 logger = logging.getLogger("aiowsgi.server")
-
-SOFTWARE: Final = "aiowsgi"
-"""The Server field and SERVER_SOFTWARE. No version: it would help only who looks for a hole."""
 
 HANDSHAKE: Final = 10.0
 """Seconds for a TLS handshake where ``--header-timeout`` is off: that one has to end."""
@@ -129,7 +119,7 @@ class Server:
         self._closed = loop.create_future()
         parse_head = head_parser(config.http)
         if self._listeners is None:
-            self._listeners = self._own_listeners = _listen(config)
+            self._listeners = self._own_listeners = assembly.listeners(config)
         executor = self._executor
         if executor is None:
             executor = self._pool = WorkerPool(config.threads)
@@ -139,17 +129,12 @@ class Server:
             self._make_service(),
             executor,
             parse_head,
-            _limits(config),
-            _timeouts(config),
+            assembly.limits(config),
+            assembly.timeouts(config),
             BacklogLimits(config.response_buffer, config.response_spool),
             config.request_buffering,
             config.queue_size,
-            fairness=Fairness.of(
-                threads=config.threads,
-                per_client=config.limit_per_client,
-                route_limits=config.route_limit,
-                reserved=config.reserve_threads,
-            ),
+            fairness=assembly.fairness(config),
             budget=Budget(
                 config.threads
                 if config.max_detached_threads is None
@@ -160,56 +145,27 @@ class Server:
             left=None if self._tally is None else self._tally.left,
         )
         if config.proxy_headers:
-            self._hub.trusted = self._trusted()
-        if config.certfile is not None:
-            self._contexts = self._make_contexts(config.certfile)
+            self._hub.trusted = assembly.trusted_peers(config)
+        self._contexts = assembly.server_contexts(config)
         self._entrance = Entrance(
             self._hub,
             self._listeners.sockets,
             most=config.max_connections,
             contexts=self._contexts,
-            proxies=self._trusted() if config.proxy_protocol else None,
+            proxies=assembly.trusted_peers(config) if config.proxy_protocol else None,
             timeout=config.header_timeout or HANDSHAKE,
             is_my_turn=self.is_my_turn,
         )
         self._hub.watchers.append(self._entrance.left)
         self.start_accepting()
 
-    def _trusted(self) -> TrustedPeers:
-        return parse_trusted(",".join(self._config.forwarded_allow_ips))
-
-    def _make_contexts(self, certfile: str) -> ServerContexts:
-        from aiowsgi.tls import ServerContexts, TLSFiles  # not without TLS: it imports ssl
-
-        config = self._config
-        return ServerContexts(TLSFiles(certfile, config.keyfile, config.ca_certs, config.cert_reqs))
-
     def _make_service(self) -> Service:
         config = self._config
-        environ = base_environ(
-            multithread=config.threads > 1,
-            multiprocess=config.workers != 1,
-            errors=ErrorStream(),
-            script_name=config.root_path,
-            software=SOFTWARE,
-        )
-        service = Service(
-            self._app,
-            environ,
-            server=SOFTWARE if config.server_header else "",
-            send_date=config.date_header,
-        )
-        service.request_timeout = config.request_timeout
-        service.send_id = config.request_id_header
-        service.send_timing = config.server_timing
+        service = assembly.service(config, self._app)
         observers: list[Observer] = []
         if config.access_log:
-            line = compile_format(config.access_logformat, pid=os.getpid())
-            target = logs.access_logger()
-            self._log = LogWriter(
-                LoggerSink(target) if target else open_sink(config.access_logfile)
-            )
-            observers.append(AccessReport(line, self._log.put))
+            self._log = assembly.log_writer(config)
+            observers.append(AccessReport(config.access_logformat, self._log.put, pid=os.getpid()))
         if self._tally is not None:
             observers.append(self._tally)
         observe(service, observers)
@@ -375,37 +331,3 @@ class Server:
     ) -> None:
         """Stop; at once where an exception ends the block."""
         await self.stop(None if exc is None else 0)
-
-
-# A configuration's options, as the parts know them
-
-
-def _listen(config: Config) -> Listeners:
-    options = ListenOptions(
-        backlog=config.backlog,
-        reuse_port=config.reuse_port,
-        umask=config.umask,
-        uds_permissions=config.uds_permissions,
-    )
-    return open_listeners([parse_bind(bind) for bind in config.bind], options)
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(
-        config.limit_request_line,
-        config.max_header_size,
-        config.limit_request_fields,
-        config.max_body_size,
-    )
-
-
-def _timeouts(config: Config) -> Timeouts:
-    return Timeouts(
-        header=config.header_timeout,
-        body=config.body_timeout,
-        write=config.write_timeout,
-        keep_alive=config.keep_alive,
-        queue=config.queue_timeout,
-        request=config.request_timeout,
-        slow=config.slow_request_log,
-    )

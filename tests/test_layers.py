@@ -38,7 +38,7 @@ FLOORS = tuple(
             " admin admin_client admin_pages admin_guard admin_site insight recycling"
         ),
         # One process.
-        "server seal top",
+        "assembly server seal top",
         # Several.
         "channel board spawn crew generations reload worker supervisor solo",
         # The faces.
@@ -52,6 +52,7 @@ SANS_IO = ("http1", "environ", "wsgi", "file_wrapper", "address", "kinds", "prox
 
 TESTED_ELSEWHERE = {
     "access_atoms": ("test_access_log", "an atom is seen in the line that it is a part of"),
+    "assembly": ("test_server", "what it makes is seen at work there"),
     "admin_client": ("test_top", "its answers and its errors are what the commands show"),
     "exceptions": ("test_cli", "raised elsewhere; what becomes of them is said there"),
     "http1/events": ("http1/test_reader", "values, which the reader yields"),

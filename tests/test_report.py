@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from aiowsgi import report as report_module
-from aiowsgi.access_log import compile_format
 from aiowsgi.environ import Peer
 from aiowsgi.http1.events import Request
 from aiowsgi.report import AccessReport, observe
@@ -38,7 +37,7 @@ def lines(monkeypatch):
 
     def make(format_):
         written = []
-        return AccessReport(compile_format(format_, pid=7), written.append), written
+        return AccessReport(format_, written.append, pid=7), written
 
     return make
 
