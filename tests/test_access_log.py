@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiowsgi.access_atoms import LONGEST, REMEMBERED, Memo
 from aiowsgi.access_log import DEFAULT_FORMAT, compile_format
 from aiowsgi.cli import main
 
@@ -207,6 +208,25 @@ def test_what_the_application_may_leave_in_the_environ(
         assert json.loads(result)["user_agent"] == written
     else:
         assert result.strip('"') == (written or "-")
+
+
+def test_what_is_kept_ready_is_bounded() -> None:
+    """In number and in length; and what is looked up is rendered once."""
+    seen: list[object] = []
+
+    def render(value: object) -> str:
+        seen.append(value)
+        return f"<{value}>"
+
+    memo = Memo(render)
+    for text in ("a", "b", "a", None, None, 7, 7):
+        assert memo[text] == f"<{text}>"
+    assert seen == ["a", "b", None, 7]
+    long = "x" * (LONGEST + 1)
+    assert (memo[long], memo[long], long in memo) == (f"<{long}>", f"<{long}>", False)
+    for number in range(2 * REMEMBERED):
+        assert memo[f"agent {number}"] == f"<agent {number}>"
+        assert len(memo) <= REMEMBERED
 
 
 # Named formats
