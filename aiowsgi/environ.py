@@ -28,6 +28,9 @@ names from filling memory."""
 LONGEST: Final = 64
 """Bytes of a name beyond which it is not kept."""
 
+KINDS: Final = 4
+"""How many environs are kept of a connection: as many kinds of requests as the reader remembers."""
+
 DROPPED: Final = ""
 
 
@@ -84,7 +87,7 @@ class PeerEnviron:
     loop.
     """
 
-    __slots__ = ("_fields", "_filled", "client", "common")
+    __slots__ = ("_seen", "client", "common")
 
     def __init__(self, base: Mapping[str, Any], peer: Peer) -> None:
         """``base`` is `base_environ`'s."""
@@ -99,9 +102,9 @@ class PeerEnviron:
         }
         self.client: Final = peer.remote_addr, int(peer.remote_port or 0)
         """Address and port, of which the application cannot change what the logs say."""
-        # The fields of the request before, and `common` with them once they have come twice.
-        self._fields: list[tuple[bytes, bytes]] | None = None
-        self._filled: dict[str, Any] | None = None
+        # The fields of requests before, by their identity, and `common` with them once they have
+        # come twice. They are kept with it, so that their identity is nobody else's.
+        self._seen: dict[int, tuple[list[tuple[bytes, bytes]], dict[str, Any] | None]] = {}
 
     def build(self, request: Request, stream: object, length: int) -> dict[str, Any]:
         """The environ for one request.
@@ -134,20 +137,26 @@ class PeerEnviron:
 
     def forget(self) -> None:
         """Keep nothing for the next request: it may be long in coming."""
-        self._fields = self._filled = None
+        self._seen.clear()
 
     def _with_fields(self, fields: list[tuple[bytes, bytes]]) -> dict[str, Any]:
         """A dictionary of its own for a request with these fields.
 
-        The reader gives the same list again where a request has the very fields of the one before:
-        from the second time on, copying them costs a quarter of translating them.
+        The reader gives the same list again where a request has the very fields of one before: from
+        the second time on, copying them costs a quarter of translating them.
         """
-        if fields is not self._fields:
-            self._fields, self._filled = fields, None
+        seen = self._seen
+        known = seen.get(id(fields))
+        if known is None:
+            if len(seen) >= KINDS:
+                seen.clear()
+            seen[id(fields)] = fields, None
             return _filled(self.common, fields)
-        if self._filled is None:
-            self._filled = _filled(self.common, fields)
-        return self._filled.copy()
+        filled = known[1]
+        if filled is None:
+            filled = _filled(self.common, fields)
+            seen[id(fields)] = fields, filled
+        return filled.copy()
 
 
 def _filled(common: dict[str, Any], fields: list[tuple[bytes, bytes]]) -> dict[str, Any]:

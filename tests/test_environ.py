@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aiowsgi import environ as environ_module
 from aiowsgi.environ import (
+    KINDS,
     LONGEST,
     REMEMBERED,
     Peer,
@@ -140,6 +141,20 @@ def test_fields_that_come_again():
         assert connection.build(asked, stream, length) == alone
     connection.forget()
     assert connection.build(repeated[0], None, 0)["HTTP_A"] == "b, c"
+
+
+@given(turns=st.lists(st.integers(0, KINDS + 2), max_size=40))
+def test_requests_of_several_kinds(turns):
+    """In whatever order they come, each gets its own fields; some kinds are kept, and no more."""
+    lists = [[(b"Host", b"a"), (b"X-%d" % kind, b"b")] for kind in range(KINDS + 3)]
+    connection = PeerEnviron({"SCRIPT_NAME": ""}, PEER)
+    for kind in turns:
+        asked = request(f"/{kind}")._replace(fields=lists[kind])
+        alone = PeerEnviron(connection.common, PEER).build(asked, None, 0)
+        made = connection.build(asked, None, 0)
+        assert made == alone
+        made.clear()
+        assert len(connection._seen) <= KINDS
 
 
 def test_the_variables_of_tls_are_in_the_environ():

@@ -19,7 +19,7 @@ from aiowsgi.http1.body import LengthBody, body_reader
 from aiowsgi.http1.buffer import Buffer
 from aiowsgi.http1.events import END_OF_BODY, RawHead, Request
 from aiowsgi.http1.grammar import LineCheck, check_head, split_fields
-from aiowsgi.http1.predecessor import Predecessor
+from aiowsgi.http1.predecessor import Predecessors
 from aiowsgi.http1.semantics import interpret
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class RequestReader:
         self._limits = limits
         self._buffer = Buffer()
         self._state = _START
-        self._before = Predecessor(limits)
-        # A head that was found not to be like it, and will be asked for next.
+        self._before = Predecessors(limits)
+        # A head that was found to be like none of them, and will be asked for next.
         self._unlike = b""
         # Checks a header section that is incomplete; None unless one is held.
         self._line_check: LineCheck | None = None
@@ -104,15 +104,15 @@ class RequestReader:
 
     def next_at_once(self, data: bytes) -> Request | None:
         """The next request, where it is simple: ``data``, with nothing held, is one whole head,
-        like the one before, and no body follows.
+        like one before, and no body follows.
 
         Else None, and nothing was taken: feed ``data``. Behind a simple one comes a request.
         """
         if self._state is not _START or len(self._buffer) > 0:
             return None
-        request = self._before.same(data)
+        request = self._before.latest.same(data)
         if request is None and data.find(_END) == len(data) - len(_END):
-            request = self._before.similar(data)
+            request = self._before.find(data)
             self._unlike = data if request is None else b""
         return None if request is None or request.content_length else request
 
@@ -158,7 +158,7 @@ class RequestReader:
             return None
         if head[0] == _CR and self._state is _START:
             head = head.removeprefix(b"\r\n")
-        request = None if head is self._unlike else self._before.similar(head)
+        request = None if head is self._unlike else self._before.find(head)
         self._unlike = b""
         if request is None:
             request = _read_head(head, self._parse_head, self._limits)

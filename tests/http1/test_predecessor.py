@@ -15,7 +15,7 @@ from wire.row import SECOND, head
 
 from aiowsgi.http1 import head_parser, semantics
 from aiowsgi.http1.events import END_OF_BODY, Limits, RawHead, Request
-from aiowsgi.http1.predecessor import Predecessor
+from aiowsgi.http1.predecessor import Predecessors
 from aiowsgi.http1.reader import RequestReader
 
 
@@ -42,6 +42,9 @@ def calls_for(*heads: bytes, limits: Limits | None = None) -> int:
     return counted.calls
 
 
+KINDS = [head(*[b"A: b"] * number) for number in range(5)]
+"""One more than are remembered."""
+
 LONGEST = head(b"A: " + b"b" * (4096 - len(head(b"A: "))))
 LONG = head(b"A: " + b"b" * (4097 - len(head(b"A: "))))
 
@@ -51,7 +54,12 @@ LONG = head(b"A: " + b"b" * (4097 - len(head(b"A: "))))
     [
         ([head(), head(), head(target=b"/a?b"), head(method=b"PUT", target=b"/c")], 1),
         ([head(), head(b"A: b"), head(b"A: b")], 2),
-        ([head(), head(b"A: b"), head()], 3),
+        ([head(), head(b"A: b"), head()], 2),
+        ([*KINDS[:4], *KINDS[:4], *KINDS[3::-1]], 4),
+        ([*KINDS, *KINDS], 10),
+        ([*KINDS, *KINDS[4:0:-1]], 5),
+        ([*KINDS[:4], KINDS[4], KINDS[1], KINDS[0]], 6),
+        ([head(b"A: b"), head(), head(b"C: d"), head(), head(b"C: e"), head(b"A: b")], 4),
         ([head(b"A: b", b"C: d"), head(b"A: cde", b"C: "), head(b"A:", b"C:\t\xe9 ")], 1),
         ([head(b"A: b"), head(b"a: b")], 2),
         ([head(b"A: b"), head(b"AA: b")], 2),
@@ -133,9 +141,9 @@ def first(data: bytes, limits: Limits | None = None) -> Request:
     return request
 
 
-def predecessor(data: bytes, limits: Limits | None = None) -> Predecessor:
+def predecessor(data: bytes, limits: Limits | None = None) -> Predecessors:
     """What remembers that head."""
-    known = Predecessor(limits or Limits())
+    known = Predecessors(limits or Limits())
     known.remember(data, first(data))
     return known
 
@@ -179,9 +187,9 @@ def test_what_is_recognized(data: bytes, same: bool, similar: bool) -> None:
     """Known again are the very fields with the same method; and those with other values."""
     known = predecessor(TWO_FIELDS)
     request = first(data) if similar else None
-    assert known.same(data) == (request if same else None)
-    assert known.similar(data) == request
-    assert known.same(data) == request
+    assert known.latest.same(data) == (request if same else None)
+    assert known.find(data) == request
+    assert known.latest.same(data) == request
 
 
 def test_which_bytes_are_recognized() -> None:
@@ -189,7 +197,8 @@ def test_which_bytes_are_recognized() -> None:
     visible, every = set(range(0x21, 0x7F)), range(256)
     targets = {byte: head(b"A: b", b"C: d", target=b"/a%cb" % byte) for byte in every}
     values = {byte: head(b"A: b", b"C: d%ce" % byte) for byte in every}
-    same, similar = predecessor(TWO_FIELDS).same, predecessor(TWO_FIELDS).similar
+    known = predecessor(TWO_FIELDS)
+    same, similar = known.latest.same, known.find
     assert {byte for byte in every if same(targets[byte])} == visible - set(b"#")
     assert {byte for byte in every if similar(targets[byte])} == visible - set(b"#")
     in_values = visible | set(b" \t") | set(range(0x80, 0x100))
@@ -200,33 +209,34 @@ def test_fields_that_are_the_same_are_the_same_list() -> None:
     """Whoever keeps what he made of the fields can tell so; a list given out is never changed."""
     request = first(TWO_FIELDS)
     fields = request.fields.copy()
-    known = Predecessor(Limits())
+    known = Predecessors(Limits())
     known.remember(TWO_FIELDS, request)
     for method in (b"GET", b"PUT"):
-        other = known.similar(head(b"A: b", b"C: d", method=method))
+        other = known.find(head(b"A: b", b"C: d", method=method))
         assert other is not None
         assert other.fields is request.fields
-    other = known.similar(head(b"A: c", b"C: d"))
+    other = known.find(head(b"A: c", b"C: d"))
     assert other is not None
     assert other.fields is not request.fields
     assert request.fields == fields
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "kin"),
     [
-        head(target=b"http://x/"),
-        head(target=b"*", method=b"OPTIONS"),
-        LONG,
+        (head(target=b"http://x/"), head()),
+        (head(target=b"*", method=b"OPTIONS"), head()),
+        (LONG, head(b"A: b")),
     ],
 )
-def test_what_is_not_remembered(data: bytes) -> None:
-    """Behind a request that is long, or whose target has a part in its meaning, nothing is."""
-    known = predecessor(head())
+def test_what_is_not_remembered(data: bytes, kin: bytes) -> None:
+    """Behind a request that is long, or whose target has a part in its meaning, none of its kind
+    is."""
+    known = predecessor(kin)
     known.remember(data, first(data))
-    for next_one in (data, head()):
-        assert known.same(next_one) is None
-        assert known.similar(next_one) is None
+    for next_one in (data, kin):
+        assert known.latest.same(next_one) is None
+        assert known.find(next_one) is None
 
 
 def test_nothing_is_held_of_what_was_forgotten() -> None:
@@ -237,7 +247,7 @@ def test_nothing_is_held_of_what_was_forgotten() -> None:
 
     fields = Watched(first(head()).fields)
     watch = weakref.ref(fields)
-    known = Predecessor(Limits())
+    known = Predecessors(Limits())
     known.remember(head(), first(head())._replace(fields=fields))
     del fields
     gc.collect()
@@ -252,6 +262,8 @@ def test_nothing_is_held_of_what_was_forgotten() -> None:
     [
         ([head()], head(), True),
         ([head(b"A: b")], head(b"A: c", target=b"/a"), True),
+        ([head(), head(b"A: b")], head(target=b"/a"), True),
+        ([head(), head(b"A: b"), head()], head(b"A: c", target=b"/a"), True),
         ([], head(), False),
         ([head(b"A: b")], head(), False),
         ([head(), b"\r"], b"\n" + head(), False),
@@ -295,7 +307,7 @@ LINE = len(b"GET /longer HTTP/1.1")
 def test_what_is_within_the_limits_is_not_parsed_again(limits: Limits) -> None:
     """The limits let pass to their number, and none lets pass all that is remembered at all."""
     assert calls_for(FIRST, LONGER, limits=limits) == 1
-    assert predecessor(FIRST, limits).same(LONGER) is not None
+    assert predecessor(FIRST, limits).latest.same(LONGER) is not None
 
 
 @pytest.mark.parametrize(
