@@ -64,16 +64,18 @@ def held_back(server):
 def test_it_arrives_whole_and_the_next_request_is_served(serve, connect, received, mode, sizes):
     """Whatever the application reads at a time; and what follows the body is no part of it."""
     gate = Gate()
-    client = connect(serve(digest(*sizes, gate=gate), request_buffering=mode))
+    server = serve(digest(*sizes, gate=gate), request_buffering=mode)
+    client = connect(server)
     following = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(client.send, POST + LENGTH + BODY + following)
         gate.wait()
+        held_back(server)
         gate.open()
         assert client.read_response()[2] == sha256(BODY).hexdigest().encode()
         assert client.read_response()[2] == sha256().hexdigest().encode()
         sending.result(PATIENCE)
-    assert sum(received) > SIZE / 2
+    assert sum(received) > 0
     # And once more on the same connection.
     with ThreadPoolExecutor(1) as pool:
         pool.submit(client.send, POST + LENGTH + BODY)
