@@ -22,7 +22,6 @@ import resource
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.acceptor import PAUSE, Acceptor
@@ -91,8 +90,10 @@ class Entrance:
             self._gate = Gate(
                 self._make, contexts=contexts, proxies=proxies, timeout=timeout, left=hub.notice
             )
-        # The event loop is making a transport: for what, once that is known.
-        self._entering: dict[asyncio.Task[object], list[Connection]] = {}
+        # The event loop is making a transport.
+        self._entering: set[asyncio.Task[None]] = set()
+        # For these, which may be among the hub's before it is done with them.
+        self._made: set[Connection] = set()
         # Accepting is wanted, and goes on where there is room.
         self._open = False
         self._paused = False
@@ -136,16 +137,9 @@ class Entrance:
         if self._gate is not None:
             self._gate.admit(sock)
         else:
-            made: list[Connection] = []
-
-            def make() -> Connection:
-                made.append(self._make())
-                return made[0]
-
-            loop = self._hub.loop
-            task: asyncio.Task[object] = loop.create_task(loop.connect_accepted_socket(make, sock))
-            self._entering[task] = made
-            task.add_done_callback(partial(self._entered, sock))
+            task = self._hub.loop.create_task(self._enter(sock))
+            self._entering.add(task)
+            task.add_done_callback(self._entered)
         if self._count() >= self._room:
             self._pause()
 
@@ -153,20 +147,27 @@ class Entrance:
         over = 0 < self._most <= len(self._hub.connections)
         return Connection(self._hub, header, refused=over)
 
-    def _entered(self, sock: socket.socket, task: asyncio.Task[object]) -> None:
-        del self._entering[task]
-        if not task.cancelled() and (error := task.exception()) is not None:
+    async def _enter(self, sock: socket.socket) -> None:
+        connection = None
+        try:
+            connection = self._make()
+            self._made.add(connection)
+            await self._hub.loop.connect_accepted_socket(lambda: connection, sock)
+        except Exception as error:
             logger.warning("a connection could not be set up: %s", error)
             sock.close()
+        finally:
+            self._made.discard(connection)
+
+    def _entered(self, task: asyncio.Task[None]) -> None:
+        self._entering.discard(task)
         self._hub.notice()
 
     # Room
 
     def _count(self) -> int:
         connections = self._hub.connections
-        # Some have come in, though the loop is not done with them.
-        twice = sum(1 for made in self._entering.values() if made and made[0] in connections)
-        return len(connections) + self.entering - twice
+        return len(connections) + self.entering - len(self._made & connections)
 
     def _pause(self) -> None:
         if not self._paused:

@@ -48,16 +48,12 @@ class Line(asyncio.Protocol):
         self._transport = transport
         sock: socket.socket = transport.get_extra_info("socket")
         try:
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
-                # Nagle's algorithm would hold the second of two small writes back until the
-                # client's delayed acknowledgement of the first.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if transport.get_extra_info("ssl_object") is None:
                 self._port = SocketPort(sock)
             else:
                 self._port = TransportPort(transport)
         except OSError as error:
-            # The client has gone already, or there is no descriptor for the duplicate.
+            # There is no descriptor for the duplicate.
             logger.warning("a connection could not be set up: %s", error)
             transport.abort()
             return False

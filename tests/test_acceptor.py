@@ -23,6 +23,8 @@ class FakeConnection:
 class FakeListener:
     """Gives what is queued: connections, or errors to raise."""
 
+    family = socket.AF_UNIX
+
     def __init__(self):
         self.queue = []
         self.accepts = 0
@@ -75,13 +77,20 @@ class FakeLoop:
         self.timers.pop()()
 
 
+class AskedAcceptor(Acceptor):
+    """One that asks the fake listener who waits, which the system does not know."""
+
+    def wanted(self):
+        return bool(self._listener.queue)
+
+
 class Scene:
     """An acceptor that has been started."""
 
     def __init__(self):
         self.loop, self.listener = FakeLoop(), FakeListener()
         self.accepted, self.exhausted = [], 0
-        self.acceptor = Acceptor(self.loop, self.listener, self.accepted.append, self.exhaust)
+        self.acceptor = AskedAcceptor(self.loop, self.listener, self.accepted.append, self.exhaust)
         self.acceptor.start()
 
     def exhaust(self):
@@ -110,6 +119,38 @@ def test_a_flood_leaves_the_others_their_turn(scene):
     assert len(scene.accepted) == BATCH
     scene.loop.reader()
     assert len(scene.accepted) == BATCH + 5
+
+
+def test_nobody_is_accepted_in_vain(scene):
+    """Whether there is another one is asked, which costs less."""
+    scene.listener.queue += [FakeConnection() for _ in range(3)]
+    scene.loop.reader()
+    assert scene.listener.accepts == 3
+    scene.loop.reader()
+    assert scene.listener.accepts == 4
+    assert len(scene.accepted) == 3
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("error", [None, OSError(errno.EINVAL, "the client has gone")])
+def test_nagles_algorithm_is_turned_off(family, error):
+    """Whatever comes of it, the connection is handed over."""
+    calls = []
+
+    class Connection(FakeConnection):
+        def setsockopt(self, *option):
+            calls.append(option)
+            if error is not None:
+                raise error
+
+    listener, accepted = FakeListener(), []
+    listener.family = family
+    listener.queue.append(Connection())
+    acceptor = AskedAcceptor(FakeLoop(), listener, accepted.append, None)
+    acceptor.start()
+    acceptor._ready()
+    assert calls == [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    assert len(accepted) == 1
 
 
 @pytest.mark.parametrize("code", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN])
