@@ -1,8 +1,15 @@
 """The worker threads: a ``concurrent.futures.Executor`` with a cheaper way in.
 
 ``submit`` makes a Future, as every executor does. `WorkerPool.execute` only puts a callable into a
-``SimpleQueue``, which is written in C and needs no lock of ours: half the cost of a hand-over, and
-an exchange needs no Future as it reports by sending.
+queue: half the cost of a hand-over, and an exchange needs no Future as it reports by sending.
+
+**Why there is a queue of our own.** Before Python 3.13 every thread that takes a task from a
+``SimpleQueue`` wakes another one, which finds nothing and sleeps again: two changes of thread, and
+a quarrel over the interpreter's lock, for nothing. In `TaskQueue` a thread is woken where there is
+a task for it. Measured (Python 3.11, one client that sends a request after the other, one
+processor, side by side): 2.3 changes of thread for a request instead of 8, and 20 % less processor
+time; as much as before where many clients send at a time. From 3.13 on ``SimpleQueue`` does the
+same, and better: without an interpreter's lock, a lock such as ours is spun on.
 
 Threads are daemons, so that one that hangs in the application cannot keep the process from ending;
 who owns the pool decides in ``shutdown`` how long to wait. The pool keeps its size: whatever a
@@ -12,6 +19,8 @@ callable raises, its thread goes on, and one that hangs can be replaced (`Worker
 from __future__ import annotations
 
 import logging
+import sys
+from collections import deque
 from collections.abc import Callable, Container
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -20,12 +29,98 @@ from threading import Lock, Thread, current_thread
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["WorkerPool"]
+__all__ = ["TaskQueue", "WorkerPool"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Task = Callable[[], object]
 
 logger = logging.getLogger("aiowsgi.server")
+
+
+class TaskQueue:
+    """What waits for a thread, and the threads that wait for it: a `queue.SimpleQueue` of tasks.
+
+    A burst of tasks wakes one thread, and that the next one once it is awake and there is still
+    something to do: those that are awake already, or soon done, may be enough. So at most one is
+    on its way at a time (``_called``).
+
+    Why no lock is needed beside the interpreter's: `put` appends before it looks at the flag and at
+    the sleepers; a thread clears the flag, or lies down among the sleepers, before it looks at the
+    tasks. Whichever comes first, a task is seen by a thread that is awake or calls one that sleeps.
+    """
+
+    __slots__ = ("_called", "_sleepers", "_tasks")
+
+    def __init__(self) -> None:
+        self._tasks: deque[Task | None] = deque()
+        # Locks that their threads wait for. Who takes one out releases it.
+        self._sleepers: list[Lock] = []
+        # One has been released, and its thread has not looked for a task since.
+        self._called = False
+
+    def qsize(self) -> int:
+        """Number of tasks that no thread has taken yet."""
+        return len(self._tasks)
+
+    def put(self, task: Task | None) -> None:
+        """Have a thread take ``task``."""
+        self._tasks.append(task)
+        if not self._called:
+            self._call()
+
+    def get(self) -> Task | None:
+        """Take the oldest task, or wait for one."""
+        tasks = self._tasks
+        try:
+            return tasks.popleft()
+        except IndexError:
+            pass
+        while True:
+            bed = Lock()
+            bed.acquire()
+            self._sleepers.append(bed)
+            # Whoever put a task there before that may have called nobody.
+            if not tasks or not self._rise(bed):
+                bed.acquire()
+                self._called = False
+            try:
+                task = tasks.popleft()
+            except IndexError:
+                continue
+            if tasks:
+                self._call()
+            return task
+
+    def get_nowait(self) -> Task | None:
+        """Take the oldest task; raises `queue.Empty` where there is none."""
+        try:
+            return self._tasks.popleft()
+        except IndexError:
+            raise Empty from None
+
+    def _rise(self, bed: Lock) -> bool:
+        """Sleep no more; False where somebody has called already."""
+        try:
+            self._sleepers.remove(bed)
+        except ValueError:
+            return False
+        return True
+
+    def _call(self) -> None:
+        try:
+            # Who has slept longest. With the last first, the system lets it interrupt the loop more
+            # often: 6 % more time for each of 16 connections at a time that have one request.
+            bed = self._sleepers.pop(0)
+        except IndexError:
+            # All are awake, and look once more before they sleep.
+            return
+        self._called = True
+        bed.release()
+
+
+def _make_queue() -> SimpleQueue[Task | None] | TaskQueue:
+    return SimpleQueue() if sys.version_info >= (3, 13) else TaskQueue()
 
 
 class WorkerPool(Executor):
@@ -33,9 +128,10 @@ class WorkerPool(Executor):
 
     def __init__(self, threads: int, name: str = "aiowsgi-worker") -> None:
         """Start ``threads`` threads, named ``name`` and a number."""
-        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        # None tells the thread that takes it to end.
+        self._queue = _make_queue()
         # The two that every request calls are the queue's own methods, bound once.
-        self.execute: Callable[[Callable[[], object]], object] = self._queue.put
+        self.execute: Callable[[Task], object] = self._queue.put
         """Has a thread call a callable; its result is dropped, its exception logged."""
         self.waiting: Callable[[], int] = self._queue.qsize
         """Gives the number of callables that no thread has taken yet."""
@@ -86,7 +182,7 @@ class WorkerPool(Executor):
                 return False
             return True
 
-    def drop(self, tasks: Container[Callable[[], object]]) -> None:
+    def drop(self, tasks: Container[Task | None]) -> None:
         """Take what is in ``tasks`` out of the queue, where it is still there.
 
         For a moment the queue is empty, so a thread may take work out of turn.
@@ -151,7 +247,7 @@ class WorkerPool(Executor):
                 future.cancel()
                 future.set_running_or_notify_cancel()
 
-    def _take_all(self) -> list[Callable[[], object] | None]:
+    def _take_all(self) -> list[Task | None]:
         taken = []
         with suppress(Empty):
             while True:

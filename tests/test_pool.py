@@ -9,12 +9,14 @@ import threading
 import weakref
 from concurrent.futures import CancelledError, wait
 from functools import partial
-from threading import Event, current_thread, get_ident
+from queue import Empty, SimpleQueue
+from threading import Barrier, Event, Thread, current_thread, get_ident
 
 import pytest
 from support import PATIENCE, Gate, eventually
 
-from aiowsgi.pool import WorkerPool
+from aiowsgi import pool as pool_module
+from aiowsgi.pool import TaskQueue, WorkerPool
 
 
 @pytest.fixture
@@ -273,3 +275,130 @@ def test_queued_work_can_be_dropped(pool):
     go_on.set()
     eventually(lambda: len(called) == 3)
     assert sorted(called) == [0, 4, 5]
+
+
+# The queue
+
+
+class Bed:
+    """A thread's lock, which does what the test says when the thread falls asleep."""
+
+    def __init__(self, *nights):
+        self.nights = list(nights)
+        self.held = False
+        self.calls = 0
+
+    def release(self):
+        self.calls += 1
+
+    def acquire(self):
+        if self.held:
+            self.nights.pop(0)()
+        # Each time it lies down anew, it has a lock of its own.
+        self.held = not self.held
+
+
+class Sleepers(list):
+    """Those of a queue; something happens just after one has lain down."""
+
+    def __init__(self, then):
+        super().__init__()
+        self.then = then
+
+    def append(self, bed):
+        super().append(bed)
+        self.then()
+
+
+@pytest.fixture
+def lie_down(monkeypatch):
+    """Let whoever falls asleep have this lock."""
+    return lambda bed: monkeypatch.setattr(pool_module, "Lock", lambda: bed)
+
+
+def one():
+    """A task."""
+
+
+def other():
+    """Another one."""
+
+
+def test_a_burst_wakes_one_thread():
+    """The one that has slept longest; the others are for that to call."""
+    queue = TaskQueue()
+    beds = [Bed(), Bed(), Bed()]
+    queue._sleepers += beds
+    for task in (one, other):
+        queue.put(task)
+    assert [bed.calls for bed in beds] == [1, 0, 0]
+    assert queue.qsize() == 2
+
+
+def test_a_thread_that_wakes_calls_the_next_where_there_is_more(lie_down):
+    """It has taken a task, and another one waits."""
+    queue, asleep = TaskQueue(), Bed()
+
+    def called():
+        queue.put(one)
+        queue.put(other)
+        queue._sleepers.append(asleep)
+
+    lie_down(Bed(called))
+    assert queue.get() is one
+    assert asleep.calls == 1
+
+
+def test_a_task_that_comes_while_a_thread_lies_down_is_found(lie_down):
+    """Whoever brought it has seen no sleeper; the thread looks once more, and does not sleep."""
+    queue = TaskQueue()
+    queue._sleepers = Sleepers(lambda: queue._tasks.append(one))
+    lie_down(Bed())
+    assert queue.get() is one
+    assert not queue._sleepers
+
+
+def test_a_call_that_comes_meanwhile_is_answered(lie_down):
+    """Else nobody else would be called any more."""
+    queue, woken = TaskQueue(), []
+    queue._sleepers = Sleepers(lambda: queue.put(one))
+    bed = Bed(lambda: woken.append(bed.calls))
+    lie_down(bed)
+    assert queue.get() is one
+    assert woken == [1]
+    assert not queue._called
+
+
+def test_a_thread_whose_task_another_took_sleeps_on(lie_down):
+    """It was called for one that is gone."""
+    queue = TaskQueue()
+    lie_down(Bed(lambda: None, lambda: queue.put(one)))
+    assert queue.get() is one
+
+
+@pytest.mark.parametrize("make", [TaskQueue, SimpleQueue])
+def test_no_task_is_left_while_threads_sleep(make):
+    """Whoever puts and takes at the same time: each task is taken once, and soon."""
+    queue, taken, together = make(), [], Barrier(4)
+
+    def take():
+        while (task := queue.get()) is not None:
+            task()
+
+    threads = [Thread(target=take) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for round_ in range(300):
+        for number in range(3):
+            queue.put(partial(taken.append, 3 * round_ + number))
+            # All three have to come for these.
+            queue.put(partial(together.wait, PATIENCE))
+        together.wait(PATIENCE)
+    for _ in threads:
+        queue.put(None)
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert sorted(taken) == list(range(900))
+    with pytest.raises(Empty):
+        queue.get_nowait()
