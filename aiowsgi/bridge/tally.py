@@ -69,7 +69,7 @@ class Tally:
         """An application's response is done, for better or worse. Called by the worker."""
         if not self._timing:
             untimed = self._untimed
-            untimed.extend((response.status, response.body_bytes))
+            untimed += (response.status, response.body_bytes)
             if len(untimed) >= 2 * BATCH:
                 with self._lock:
                     self._count()
