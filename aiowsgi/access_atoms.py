@@ -84,7 +84,7 @@ LONGEST: Final = 512
 class Memo(dict[object, str]):
     """``render`` of strings, of None and of whole seconds, remembered; threads may share it.
 
-    Raises TypeError for what cannot be looked up, as an application may leave in its environ.
+    Raises whatever an object does, that an application has left in its environ, when it is hashed.
     """
 
     def __init__(self, render: Callable[[Any], str]) -> None:
@@ -211,7 +211,7 @@ class JSONMember(NamedTuple):
 
     source: str
     fast: str
-    """The same; may raise TypeError."""
+    """The same; may raise."""
 
 
 def _plain(source: str) -> JSONMember:

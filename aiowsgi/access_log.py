@@ -175,7 +175,7 @@ class _Writer:
         self.careful.append(repr(text))
 
     def expression(self, source: str, fast: str = "") -> None:
-        """A value that is safe as it is; ``fast`` is the same, and may raise TypeError."""
+        """A value that is safe as it is; ``fast`` is the same, and may raise."""
         self.fast.append(f'f"{{{fast or source}}}"')
         self.careful.append(f'f"{{{source}}}"')
 
@@ -214,7 +214,7 @@ def line({", ".join(parameters)}):
     {"; ".join(f"{name} = {values[name]}" for name in sorted(wanted))}
     try:
         return {" ".join(self.fast)}
-    except TypeError:
+    except Exception:
         return {careful}
 """
         exec(source, self.names)  # noqa: S102 - the source is ours

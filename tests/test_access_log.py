@@ -183,6 +183,13 @@ class Unprintable:
         raise LookupError("no text")
 
 
+class Unhashable:
+    """An object that cannot be looked up, and says so in a way of its own."""
+
+    def __hash__(self) -> int:
+        raise LookupError("no hash")
+
+
 class Forger(str):
     """A string that shows something else than it is."""
 
@@ -197,7 +204,15 @@ class Forger(str):
 
 @pytest.mark.parametrize("text", ['"%(a)s"', "%(a)s", '"%({User-Agent}i)s"', "json"])
 @pytest.mark.parametrize(
-    ("value", "written"), [(Unprintable(), None), (Forger("me"), "me"), ("", None), (None, None)]
+    ("value", "written"),
+    [
+        (Unprintable(), None),
+        (Unhashable(), None),
+        ([], None),
+        (Forger("me"), "me"),
+        ("", None),
+        (None, None),
+    ],
 )
 def test_what_the_application_may_leave_in_the_environ(
     text: str, value: object, written: str | None
