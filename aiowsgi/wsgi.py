@@ -115,13 +115,14 @@ class Response:
 
     __slots__ = (
         "_checked",
-        "_head",
         "_remaining",
         "_sink",
         "body_bytes",
         "fields",
+        "framing",
         "keep_alive",
         "state",
+        "status",
     )
 
     def __init__(self, sink: Sink) -> None:
@@ -130,8 +131,9 @@ class Response:
         self._checked: CheckedHead | None = None
         # The application's fields as it gave them, for the access log.
         self.fields: Fields = ()
-        # The head as sent; None before.
-        self._head: ResponseHead | None = None
+        # The status code of the head that was sent, 0 before; and what ends the body after it.
+        self.status = 0
+        self.framing = _NONE
         # Body bytes that Content-Length still promises; -1 where another framing tells the end.
         self._remaining = -1
         self.state = _NEW
@@ -141,19 +143,14 @@ class Response:
         self.body_bytes = 0
 
     @property
-    def status(self) -> int:
-        """The status code sent; 0 where no head was."""
-        return 0 if self._head is None else self._head.status
-
-    @property
     def begun(self) -> bool:
         """The head has been sent."""
-        return self._head is not None
+        return self.status != 0
 
     @property
     def wants_no_body(self) -> bool:
         """The head is sent and nothing may follow it: HEAD, 204, 304."""
-        return self._head is not None and self._head.framing is _NONE
+        return self.status != 0 and self.framing is _NONE
 
     # PEP 3333: the start_response() callable
 
@@ -163,7 +160,7 @@ class Response:
         """Take status and fields; nothing is sent before the first block of the body."""
         if exc_info is not None:
             try:
-                if self._head is not None:
+                if self.status:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # PEP 3333: avoid a circular reference
@@ -182,19 +179,20 @@ class Response:
             raise ApplicationError(f"a block must be bytes, not {type(block).__name__}")
         if not block:
             return
-        if self._head is None:
+        if not self.status:
             self._send_first(self._make_head(None), block)
         elif self.state is _SENDING:
             self._send_next(block)
-        elif self.state is _COMPLETE and self._head.framing is _LENGTH:
+        elif self.state is _COMPLETE and self.framing is _LENGTH:
             raise ApplicationError(TOO_LONG)
 
     def send_whole(self, body: bytes) -> None:
         """Send a body of which nothing else will come; an empty one is allowed."""
-        if self._head is None:
+        if not self.status:
             head = self._make_head(len(body))
             if head.length == len(body):
-                self._head = head
+                self.status = head.status
+                self.framing = _LENGTH
                 self._complete(head.data, body)
                 return
             self._send_first(head, body)
@@ -204,7 +202,7 @@ class Response:
 
     def finish(self) -> None:
         """End the body, or find that its Content-Length was not kept."""
-        if self._head is None:
+        if not self.status:
             self._send_first(self._make_head(0), b"")
         if self.state is not _SENDING:
             return
@@ -212,21 +210,21 @@ class Response:
             self.abort()
             raise ApplicationError(_too_short(self._remaining))
         self.state = _COMPLETE
-        if self._head is not None and self._head.framing is _CHUNKED:
+        if self.framing is _CHUNKED:
             self._sink.send(LAST_CHUNK, last=True)
         else:
             self._sink.send(last=True)
 
     def send_file(self, part: FileRange) -> bool:
         """Send a part of a file as the body; False where the body has begun already."""
-        if self._head is not None:
+        if self.status:
             return False
         head = self._make_head(part.size)
         if head.framing is _NONE:
             part = part._replace(size=0)
         elif 0 <= head.length < part.size:
             part = part._replace(size=head.length)
-        self._head = head
+        self.status, self.framing = head.status, head.framing
         self.state = _COMPLETE
         self.body_bytes += part.size
         self._sink.send_file(head.data, part)
@@ -236,7 +234,7 @@ class Response:
 
     def fail(self, error: BaseException) -> None:
         """End the response after an exception: a plain 500, or a torn connection."""
-        if self._head is not None:
+        if self.status:
             if self.state is _SENDING:
                 self.abort()
             return
@@ -244,11 +242,12 @@ class Response:
         status, detail = 500, "The application failed to answer this request."
         if isinstance(error, RequestBodyError):
             status, detail = error.status, str(error)
-        self._head = error_response(status, detail, self._sink.context())
-        self.keep_alive = self._head.keep_alive
+        head = error_response(status, detail, self._sink.context())
+        self.status, self.framing = head.status, head.framing
+        self.keep_alive = head.keep_alive
         self.state = _COMPLETE
-        self.body_bytes = max(0, self._head.length)
-        self._sink.send(self._head.data, last=True)
+        self.body_bytes = max(0, head.length)
+        self._sink.send(head.data, last=True)
 
     def abort(self) -> None:
         """Tear the connection."""
@@ -269,13 +268,12 @@ class Response:
     def _send_first(self, head: ResponseHead, block: bytes) -> None:
         """Send the head and the first block, in one call."""
         framing, length = head.framing, head.length
+        self.status, self.framing = head.status, framing
         if framing is _NONE:
             block = b""
         elif framing is _LENGTH and len(block) > length:
-            self._head = head
             self._complete(head.data, block[:length])
             raise ApplicationError(TOO_LONG)
-        self._head = head
         last = framing is _NONE or length == len(block)
         if last:
             self._complete(head.data, block)
@@ -304,7 +302,7 @@ class Response:
         size = len(block)
         if self._remaining < 0:
             self.body_bytes += size
-            if self._head is not None and self._head.framing is _CHUNKED:
+            if self.framing is _CHUNKED:
                 if size < COPY_BELOW:
                     self._sink.send(encode_chunk(block), last=False)
                 else:

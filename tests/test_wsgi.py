@@ -770,7 +770,7 @@ def test_any_sequence_gives_a_whole_response_or_a_torn_one(
             assert len(seen.body) == response.body_bytes
     else:
         assert sink.aborted or gone
-        if response.begun and response._head.framing.value in ("chunked", "length"):
+        if response.begun and response.framing.value in ("chunked", "length"):
             client = read_response(sink.data, method)
             assert not client.whole
 
