@@ -97,7 +97,7 @@ def test_slow_readers_cost_neither_threads_nor_memory(serve_on_loops, connect, b
     backlogs = [connection._outlet._backlog for connection in slow_ones(server)]
     assert len(backlogs) == READERS
     assert sum(backlog.memory for backlog in backlogs) <= READERS * MEMORY_BUFFER
-    assert resident_bytes() - before < READERS * len(BIG) / 3
+    assert resident_bytes() - before < READERS * len(BIG) / 2
     for reader in readers:
         rest = reader.file.read(len(BIG)) if big is not as_generator else reader.read_chunked()
         assert rest == BIG
