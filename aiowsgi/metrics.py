@@ -98,17 +98,16 @@ class Counts:
         Flat, since that is read by the column in a third of the time that rows take.
         """
         statuses, sizes, *times = (values[number::WIDTH] for number in range(WIDTH))
-        self._answered(statuses, sizes)
+        self._statuses.update(statuses)
+        self._bytes += sum(sizes)
         for phase, column in zip(PHASES, times, strict=True):
             self._time(phase, sorted(column))
 
-    def add_untimed(self, values: Sequence[int]) -> None:
-        """Count exchanges that are over, of which only status and bytes are known, in turn."""
-        self._answered(values[::2], values[1::2])
-
-    def _answered(self, statuses: Sequence[int], sizes: Sequence[int]) -> None:
-        self._statuses.update(statuses)
-        self._bytes += sum(sizes)
+    def add_untimed(self, status: int, sizes: Sequence[int]) -> None:
+        """Count exchanges that are over, of which only status and size are known."""
+        if sizes:
+            self._statuses[status] += len(sizes)
+            self._bytes += sum(sizes)
 
     def _time(self, phase: str, times: Sequence[float]) -> None:
         self._seconds[phase] += sum(times)

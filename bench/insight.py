@@ -1,11 +1,15 @@
 """What it costs that one can look: ``python -m bench.insight``.
 
 The small workload is served without an admin endpoint, with one at which nobody looks, and with one
-whose live view somebody watches. The three take turns in each round, this way and that way round,
-so that a machine that changes its speed changes it for all. Processor time per request is disturbed
-least, and by what two processes happen to differ in still by some percent: so what each way takes
-more than the first is the median over the rounds of what it took more in that round, and half of
-the rounds are within the figures in brackets. More rounds narrow them down.
+whose live view somebody watches. The servers of a round run side by side on one core, and the load
+goes from one to the next every second, this way and that way round: a machine that changes its
+speed changes it for all. Each round has new processes, since two of the same kind differ by some
+percent for as long as they live.
+
+What disturbs makes a request dearer and never cheaper, so a way's cost is that of its quiet
+seconds: a tenth of them took no more. The way without an endpoint is measured twice, and both
+together are what the others are compared with; by what the two differ, the others may be wrong too.
+More rounds narrow that down.
 """
 
 from __future__ import annotations
@@ -14,11 +18,10 @@ import argparse
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from statistics import median, quantiles
 from threading import Event, Thread
-from typing import NamedTuple
 
 from bench.load import wrk
 from bench.running import RunningServer
@@ -28,60 +31,76 @@ from bench.system import choose_cores, cpu_seconds, free_port
 CONNECTIONS = 32
 THREADS = 4
 MICROSECONDS = 1e6
-WAYS = ("off", "on", "watched")
+WAYS = {
+    "off": "no admin endpoint",
+    "again": "the same, to see what the figures are worth",
+    "on": "nobody looks",
+    "watched": "somebody watches the live view",
+}
 LIMIT = 3.0
 """Percent that an endpoint may cost at which nobody looks."""
 
 
-class Figures(NamedTuple):
-    """One round of one way."""
-
-    rate: float
-    """Requests a second."""
-    cost: float
-    """Processor time of a request, microseconds."""
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Measure the three ways; the exit status is 1 if looking costs too much."""
+    """Measure the ways; exit with 1 if an endpoint at which nobody looks costs too much."""
     parser = argparse.ArgumentParser(prog="python -m bench.insight", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=int, default=4, help="of each way in a round")
     options = parser.parse_args(arguments)
-    rounds: dict[str, list[Figures]] = {way: [] for way in WAYS}
-    for number in range(options.rounds):
-        for way in WAYS[:: -1 if number % 2 else 1]:
-            rounds[way].append(_measure(way, options.seconds))
-    more = {way: _more(figures, rounds["off"]) for way, figures in rounds.items()}
-    for way, figures in rounds.items():
-        rate, cost = (median(column) for column in zip(*figures, strict=True))
-        low, middle, high = quantiles(more[way], n=4)
-        print(
-            f"{way:8} {rate:8,.0f}/s {cost:6.2f} µs/request"
-            f" {middle:+5.1f} % [{low:+.1f} to {high:+.1f}]"
-        )
-    return int(median(more["on"]) > LIMIT)
+    costs: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(options.rounds):
+        for way, measured in _round(options.seconds).items():
+            costs[way] += measured
+    without = _quiet(costs["off"] + costs["again"])
+    more = {way: (_quiet(measured) / without - 1) * 100 for way, measured in costs.items()}
+    print("µs of processor time for a request: quiet seconds, median, and more than without")
+    for way, what in WAYS.items():
+        quiet, middle = _quiet(costs[way]), median(costs[way])
+        print(f"{quiet:6.2f} {middle:6.2f} {more[way]:+5.1f} %  {way}: {what}")
+    return int(more["on"] > LIMIT)
 
 
-def _more(figures: list[Figures], others: list[Figures]) -> list[float]:
-    """Percent by which a request cost more in each round."""
-    return [(one.cost / other.cost - 1) * 100 for one, other in zip(figures, others, strict=True)]
+def _quiet(costs: list[float]) -> float:
+    return quantiles(costs, n=10)[0]
 
 
-def _measure(way: str, seconds: int) -> Figures:
+def _round(seconds: int) -> dict[str, list[float]]:
+    """Costs of the ways side by side; each is under load for ``seconds``, one at a time."""
+    costs: dict[str, list[float]] = {way: [] for way in WAYS}
+    order = list(WAYS)
+    with ExitStack() as stack:
+        servers = {way: stack.enter_context(_serving(way)) for way in order}
+        for _ in range(seconds):
+            for way in order:
+                costs[way].append(_cost(way, servers[way]))
+            order.reverse()
+    return costs
+
+
+@contextmanager
+def _serving(way: str) -> Iterator[RunningServer]:
+    """A server of this way, which is warm."""
     admin = f"{HOST}:{free_port()}"
     plain = SERVERS["aiowsgi-httptools"]
-    options = [] if way == "off" else ["--admin", admin]
+    options = ["--admin", admin] if way in ("on", "watched") else []
     spec = replace(plain, arguments=lambda *given: [*plain.arguments(*given), *options])
-    with RunningServer(spec, "bench.apps:small", THREADS, choose_cores().server) as server:
+    core = choose_cores().server
+    with (
+        RunningServer(spec, "bench.apps:small", THREADS, core) as server,
+        _watching(admin, way == "watched"),
+    ):
         wrk(server.port, "unique", CONNECTIONS, 1)
-        with _watching(admin, way == "watched"):
-            before = cpu_seconds(server.pid)
-            load = wrk(server.port, "unique", CONNECTIONS, seconds)
-            used = cpu_seconds(server.pid) - before
+        yield server
+
+
+def _cost(way: str, server: RunningServer) -> float:
+    """Processor time of a request, microseconds."""
+    before = cpu_seconds(server.pid)
+    load = wrk(server.port, "unique", CONNECTIONS, 1)
+    used = cpu_seconds(server.pid) - before
     if load.problems:
         raise SystemExit(f"{way}: {load.problems}")
-    return Figures(load.rate, used / load.requests * MICROSECONDS)
+    return used / load.requests * MICROSECONDS
 
 
 @contextmanager

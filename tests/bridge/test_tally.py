@@ -71,6 +71,18 @@ def test_times_are_kept_for_who_looks(number):
     assert snapshot["seconds"]["app"]["buckets"][-1] == 1
 
 
+def test_statuses_beside_one_another():
+    """Each is counted by itself, without times too, and all the sizes together."""
+    tally = Tally()
+    for status, size in ((200, 5), (404, 7), (200, 0), (0, 1)):
+        response = FakeResponse()
+        response.status, response.body_bytes = status, size
+        tally.finished(EXCHANGE, response, {})
+    snapshot = tally.snapshot()
+    requests = {kind: number for kind, number in snapshot["requests"].items() if number}
+    assert (requests, snapshot["bytes"]) == ({"2xx": 2, "4xx": 1, "0xx": 1}, 13)
+
+
 def test_times_are_kept_no_longer_than_that(monkeypatch):
     """Some minutes after the last look, a snapshot ends it, or a batch does."""
     tally = watched()
@@ -87,9 +99,10 @@ def test_times_are_kept_no_longer_than_that(monkeypatch):
     assert snapshot["seconds"]["app"]["buckets"][-1] == 2 + BATCH
 
 
-def test_many_threads():
+@pytest.mark.parametrize("timed", [False, True])
+def test_many_threads(timed):
     """None is lost and none is counted twice, while somebody looks all the time."""
-    tally, threads, each = watched(), 4, 20 * BATCH + 3
+    tally, threads, each = watched() if timed else Tally(), 4, 20 * BATCH + 3
     together = Barrier(threads + 1)
 
     def work():
@@ -104,7 +117,8 @@ def test_many_threads():
     seen = [0]
     while any(worker.is_alive() for worker in workers):
         snapshot = tally.snapshot()
-        assert snapshot["seconds"]["read"]["buckets"][-1] == snapshot["requests"]["2xx"]
+        number = snapshot["requests"]["2xx"]
+        assert snapshot["seconds"]["read"]["buckets"][-1] == (number if timed else 0)
         seen.append(snapshot["requests"]["2xx"])
     assert seen == sorted(seen)
     assert tally.snapshot()["requests"]["2xx"] == threads * each
