@@ -70,11 +70,12 @@ class Tally:
     def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:  # noqa: ARG002
         """An application's response is done, for better or worse. Called by the worker."""
         if not self._timing:
-            sizes = self._untimed[response.status]
+            status = response.status
+            sizes = self._untimed[status]
             sizes.append(response.body_bytes)
             if len(sizes) >= BATCH:
                 with self._lock:
-                    self._count()
+                    self._counts.add_untimed(status, _taken(sizes))
             return
         now = monotonic()
         received, queued = exchange.received_at, exchange.queued_at
@@ -126,12 +127,12 @@ class Tally:
     def snapshot(self) -> Tree:
         """All counts so far; see `Counts.snapshot`."""
         with self._lock:
+            for status, sizes in self._untimed.copy().items():
+                self._counts.add_untimed(status, _taken(sizes))
             self._count()
             return self._counts.snapshot()
 
     def _count(self) -> None:
-        for status, sizes in self._untimed.copy().items():
-            self._counts.add_untimed(status, _taken(sizes))
         self._counts.add(_taken(self._samples))
         # Here, so that no exchange has to ask.
         self._timing = self._timing and monotonic() < self._until
