@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 __all__ = [
     "BARE_REQUEST_LINE",
+    "FAST_REQUEST_LINE",
     "JSON_MEMBERS",
     "NUMBERS",
     "TEXTS",
@@ -192,6 +193,12 @@ TEXTS: Final = {
     "request_id": "request_id",
 }
 """What is, or may be, the client's; empty or None where there is none."""
+
+FAST_REQUEST_LINE: Final = (
+    "(text if method and len(quote_json(text := f'{method} {target} {version}')) == len(text) + 2"
+    f" else quoted({TEXTS['r']}))"
+)
+"""``%(r)s`` between quotes: what `_quoted` makes of it, without that call for nearly all."""
 
 BARE_REQUEST_LINE: Final = "f'{bare(method)} {bare(target)} {bare(version)}'"
 """``%(r)s`` outside quotes, where the two spaces between its parts stay as they are."""

@@ -43,6 +43,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 
 from .access_atoms import (
     BARE_REQUEST_LINE,
+    FAST_REQUEST_LINE,
     JSON_MEMBERS,
     NUMBERS,
     TEXTS,
@@ -185,12 +186,18 @@ class _Writer:
             self.literal(self.constants[name])
         elif name in NUMBERS:
             self.expression(NUMBERS[name])
-        elif name == "r" and not self.inside:
-            self.expression(BARE_REQUEST_LINE)
+        elif name == "r":
+            self._request_line()
         else:
             source, recurs = self._text(name)
             escape, memo = ("quoted", "quotes") if self.inside else ("bare", "bares")
             self.expression(f"{escape}({source})", f"{memo}[{source}]" if recurs else "")
+
+    def _request_line(self) -> None:
+        if self.inside:
+            self.expression(f"quoted({TEXTS['r']})", FAST_REQUEST_LINE)
+        else:
+            self.expression(BARE_REQUEST_LINE)
 
     def _text(self, name: str) -> tuple[str, bool]:
         """The expression of an atom whose text may be the client's, and whether that recurs."""

@@ -153,7 +153,7 @@ class Dispatcher:
 
     def _tickets(self, exchange: Exchange) -> list[Ticket]:
         tickets = []
-        address = exchange.client[0]
+        address = exchange.origin.client[0]
         if self._fairness.per_client and address:
             tickets.append(Ticket(address, self._fairness.per_client))
         # As the application will see it: a limit cannot be dodged by another spelling.

@@ -101,7 +101,7 @@ class PeerEnviron:
             **peer.variables,
         }
         self.client: Final = peer.remote_addr, int(peer.remote_port or 0)
-        """Address and port, of which the application cannot change what the logs say."""
+        """Address and port, empty and 0 where they are unknown."""
         # The fields of requests before, by their identity, and `common` with them once they have
         # come twice. They are kept with it, so that their identity is nobody else's.
         self._seen: dict[int, tuple[list[tuple[bytes, bytes]], dict[str, Any] | None]] = {}

@@ -128,7 +128,7 @@ def _flights(hub: Hub, tally: Tally) -> Iterator[_Flight]:
 
 
 def _of(exchange: Exchange, phase: str) -> _Flight:
-    address, port = exchange.client
+    address, port = exchange.origin.client
     client = f"{address}:{port}" if port else address
     return _Flight(exchange.request, client, exchange.received_at, phase, exchange)
 

@@ -61,8 +61,8 @@ class _Both:
 
 # As the connection knows them, not as the application has left its environ.
 _OF_EXCHANGE: Final = {
-    "client_host": "exchange.client[0]",
-    "client_port": "exchange.client[1]",
+    "client_host": "exchange.origin.client[0]",
+    "client_port": "exchange.origin.client[1]",
     "method": "exchange.request.method",
     "target": "exchange.request.target",
     "version": "exchange.request.version",

@@ -14,7 +14,7 @@ class FakeExchange:
     """What a dispatcher looks at."""
 
     def __init__(self, path="/", client="192.0.2.1"):
-        self.client = (client, 4711)
+        self.origin = SimpleNamespace(client=(client, 4711))
         self.request = SimpleNamespace(path=path)
         self.aborted = False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from aiowsgi import report as report_module
@@ -16,7 +18,7 @@ class FakeExchange:
     """One whose times are known."""
 
     request = REQUEST
-    client = ("192.0.2.1", 1234)
+    origin = SimpleNamespace(client=("192.0.2.1", 1234))
     request_id = "id"
     received_at, queued_at, started_at, finished_at = 10.0, 10.5, 11.0, 13.0
     waited_before = 0.0
@@ -77,7 +79,7 @@ def test_a_unix_socket_has_no_port(lines):
     report, written = lines("%(h)s %(client_port)s")
 
     class Exchange(FakeExchange):
-        client = ("", 0)
+        origin = SimpleNamespace(client=("", 0))
 
     report.finished(Exchange(), FakeResponse(), {})
     assert written[0].split()[0] == "-"

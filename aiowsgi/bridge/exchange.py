@@ -43,7 +43,6 @@ class Exchange:
     """A request on its way through a worker thread; a `Sink` for its response."""
 
     __slots__ = (
-        "_environ",
         "_length",
         "_outlet",
         "_response",
@@ -53,6 +52,7 @@ class Exchange:
         "disconnected",
         "ended",
         "finished_at",
+        "origin",
         "overruled",
         "queued_at",
         "received_at",
@@ -75,7 +75,8 @@ class Exchange:
         has no body unless `carry` adds one."""
         self._service = service
         self._outlet = outlet
-        self._environ = environ
+        # Where it comes from: the client's address, not as the application may have left it.
+        self.origin = environ
         # wsgi.input, made when the worker begins if there is no body; the bytes that it gives, or
         # CHUNKED; and what the loop feeds, None where the body is complete.
         self._stream: IO[bytes] | None = None
@@ -155,7 +156,7 @@ class Exchange:
 
     def _make_environ(self) -> Environ:
         stream = BytesIO() if self._stream is None else self._stream
-        environ = self._environ.build(self.request, stream, self._length)
+        environ = self.origin.build(self.request, stream, self._length)
         environ["aiowsgi.disconnected"] = self.disconnected
         environ["aiowsgi.request_id"] = self.request_id
         if timeout := self._service.request_timeout:
@@ -238,12 +239,6 @@ class Exchange:
         """See `Sink`. Printable, whatever the client sent."""
         request = self.request
         return _UNPRINTABLE.sub("?", f"{request.method} {request.target} {request.version}")
-
-    @property
-    def client(self) -> tuple[str, int]:
-        """Address and port, empty and 0 where they are unknown. Not as the application may have
-        left them in its environ."""
-        return self._environ.client
 
     # The loop
 

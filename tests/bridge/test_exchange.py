@@ -87,7 +87,7 @@ def test_an_exchange_answers_and_reports():
     assert exchange is scene.exchange
     assert response.status == 200
     assert environ["REQUEST_URI"] == "/a?b"
-    assert exchange.client == ("127.0.0.1", 1234)
+    assert exchange.origin.client == ("127.0.0.1", 1234)
     assert 1.0 < exchange.queued_at <= exchange.started_at <= exchange.finished_at
     assert scene.port.calls == ["send"]
     assert scene.wake.count == 0
