@@ -35,6 +35,10 @@ MEMORY_BUFFER = 64 * 1024
 
 MEGABYTE = 1 << 20
 
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Without the GIL each thread's allocator keeps what was freed for a while, and what is resident
+tells of the tests before as much as of this one."""
+
 
 def hub_of(server):
     return server._server._hub
@@ -97,7 +101,7 @@ def test_slow_readers_cost_neither_threads_nor_memory(serve_on_loops, connect, b
     backlogs = [connection._outlet._backlog for connection in slow_ones(server)]
     assert len(backlogs) == READERS
     assert sum(backlog.memory for backlog in backlogs) <= READERS * MEMORY_BUFFER
-    assert resident_bytes() - before < READERS * len(BIG) / 2
+    assert FREE_THREADED or resident_bytes() - before < READERS * len(BIG) / 3
     for reader in readers:
         rest = reader.file.read(len(BIG)) if big is not as_generator else reader.read_chunked()
         assert rest == BIG
