@@ -10,6 +10,7 @@ resident memory and of start-up. The Flask application therefore has its own mod
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from functools import cache
@@ -90,7 +91,7 @@ def download_file(environ: WSGIEnvironment, start_response: StartResponse) -> It
     """Send a file of 8 MiB by ``wsgi.file_wrapper``, or in blocks where a server has none."""
     start_response("200 OK", [*BINARY, ("Content-Length", str(BODY_SIZE))])
     # The response closes it: PEP 3333, "Optional Platform-Specific File Handling".
-    file = Path(_file_of_8_mib().name).open("rb")  # noqa: SIM115
+    file = Path(f"/proc/self/fd/{_file_of_8_mib()}").open("rb")  # noqa: SIM115
     wrapper = environ.get("wsgi.file_wrapper", _FileBlocks)
     wrapped: Iterable[bytes] = wrapper(file, BLOCK_SIZE)
     return wrapped
@@ -139,9 +140,10 @@ def _read_all(environ: WSGIEnvironment) -> int:
 
 
 @cache
-def _file_of_8_mib() -> IO[bytes]:
-    """A file that vanishes with the process; written once, so the page cache holds it."""
-    file = tempfile.NamedTemporaryFile(prefix="aiowsgi-bench-")  # noqa: SIM115
-    file.write(b"x" * BODY_SIZE)
-    file.flush()
-    return file
+def _file_of_8_mib() -> int:
+    """The descriptor of a file without a name, which vanishes with the process however that ends;
+    written once, so the page cache holds it."""
+    descriptor, name = tempfile.mkstemp()
+    os.unlink(name)
+    os.write(descriptor, bytes(BODY_SIZE))
+    return descriptor
