@@ -195,8 +195,8 @@ TEXTS: Final = {
 """What is, or may be, the client's; empty or None where there is none."""
 
 FAST_REQUEST_LINE: Final = (
-    "(text if method and len(quote_json(text := f'{method} {target} {version}')) == len(text) + 2"
-    f" else quoted({TEXTS['r']}))"
+    "(asked if method and len(quote_json(asked := f'{method} {target} {version}'))"
+    f" == len(asked) + 2 else quoted({TEXTS['r']}))"
 )
 """``%(r)s`` between quotes: what `_quoted` makes of it, without that call for nearly all."""
 

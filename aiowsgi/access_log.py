@@ -128,13 +128,15 @@ class Facts(NamedTuple):
     """The expressions of the arguments that are not among them."""
     names: Mapping[str, Any]
     """What the expressions call."""
+    take: str = ""
+    """Of these names, the function that takes the line; where empty, it is returned."""
 
 
-def compile_for(facts: Facts, text: str, *, pid: int = 0) -> Callable[..., str]:
+def compile_for(facts: Facts, text: str, *, pid: int = 0) -> Callable[..., Any]:
     """As `compile_format`; but nothing is evaluated of which the format says nothing."""
     writer = _written(text, pid)
     writer.names.update(facts.names)
-    return writer.function(facts.parameters, facts.values)
+    return writer.function(facts.parameters, facts.values, facts.take)
 
 
 def _written(text: str, pid: int) -> _Writer:
@@ -212,7 +214,9 @@ class _Writer:
         self.names[key] = environ_name(inner) if kind == "i" else inner
         return f"environ.get({key})", kind == "i"
 
-    def function(self, parameters: Sequence[str], values: Mapping[str, str]) -> Callable[..., str]:
+    def function(
+        self, parameters: Sequence[str], values: Mapping[str, str], take: str = ""
+    ) -> Callable[..., Any]:
         """The function; of ``values`` those are evaluated that it wants."""
         careful = " ".join(self.careful)
         wanted = {*re.findall(r"\w+", careful)} & {*values}
@@ -220,12 +224,13 @@ class _Writer:
 def line({", ".join(parameters)}):
     {"; ".join(f"{name} = {values[name]}" for name in sorted(wanted))}
     try:
-        return {" ".join(self.fast)}
+        text = {" ".join(self.fast)}
     except Exception:
-        return {careful}
+        text = {careful}
+    return {take}(text)
 """
         exec(source, self.names)  # noqa: S102 - the source is ours
-        return cast("Callable[..., str]", self.names["line"])
+        return cast("Callable[..., Any]", self.names["line"])
 
 
 def _write_json(writer: _Writer, pid: int) -> None:
