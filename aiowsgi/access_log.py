@@ -133,7 +133,10 @@ class Facts(NamedTuple):
 
 
 def compile_for(facts: Facts, text: str, *, pid: int = 0) -> Callable[..., Any]:
-    """As `compile_format`; but nothing is evaluated of which the format says nothing."""
+    """As `compile_format`; but nothing is evaluated of which the format says nothing.
+
+    The function gives the line, or what ``facts.take`` makes of it.
+    """
     writer = _written(text, pid)
     writer.names.update(facts.names)
     return writer.function(facts.parameters, facts.values, facts.take)

@@ -141,9 +141,12 @@ def _read_all(environ: WSGIEnvironment) -> int:
 
 @cache
 def _file_of_8_mib() -> int:
-    """The descriptor of a file without a name, which vanishes with the process however that ends;
-    written once, so the page cache holds it."""
+    """The descriptor of a file without a name, which vanishes with the process however that ends.
+
+    Written once, so the page cache holds it.
+    """
     descriptor, name = tempfile.mkstemp()
     os.unlink(name)
-    os.write(descriptor, bytes(BODY_SIZE))
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(b"x" * BODY_SIZE)
     return descriptor

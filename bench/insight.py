@@ -51,12 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     for _ in range(options.rounds):
         for way, measured in _round(options.seconds).items():
             costs[way] += measured
+    quiet = {way: _quiet(measured) for way, measured in costs.items()}
     without = _quiet(costs["off"] + costs["again"])
-    more = {way: (_quiet(measured) / without - 1) * 100 for way, measured in costs.items()}
+    more = {way: (cost / without - 1) * 100 for way, cost in quiet.items()}
     print("µs of processor time for a request: quiet seconds, median, and more than without")
     for way, what in WAYS.items():
-        quiet, middle = _quiet(costs[way]), median(costs[way])
-        print(f"{quiet:6.2f} {middle:6.2f} {more[way]:+5.1f} %  {way}: {what}")
+        print(f"{quiet[way]:6.2f} {median(costs[way]):6.2f} {more[way]:+5.1f} %  {way}: {what}")
     return int(more["on"] > LIMIT)
 
 

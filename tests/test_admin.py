@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 
 import pytest
 from support import PATIENCE
@@ -218,10 +219,14 @@ async def test_too_many_feeds(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_a_listener_that_does_not_read(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut off, so that nothing heaps up for it."""
-    _, _, writer = await asked.listen()
+    _, reader, writer = await asked.listen()
     monkeypatch.setattr(admin, "PATIENCE", 0.01)
     asked.events.put_nowait(f"data: {'x' * 20_000_000}\n\n")
     await asyncio.wait_for(asked.closed.wait(), PATIENCE)
+    received = b""
+    with suppress(ConnectionError):
+        received = await asyncio.wait_for(reader.read(), PATIENCE)
+    assert len(received) < 20_000_000
     writer.close()
 
 
@@ -234,12 +239,16 @@ async def test_a_slow_listener_goes_on(asked: Asked) -> None:
     writer.close()
 
 
-async def test_who_asks_and_goes(asked: Asked) -> None:
-    """Nobody waits for an answer that nobody wants."""
+async def test_who_asks_and_goes(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for an answer that nobody wants, nor keeps its place."""
+    monkeypatch.setattr(admin, "LISTENERS", 1)
     _, _, writer = await asked.listen()
     writer.transport.abort()
     asked.events.put_nowait("data: 1\n\n")
     await asyncio.wait_for(asked.closed.wait(), PATIENCE)
+    head, _, writer = await asked.listen()
+    assert "200 OK" in head
+    writer.close()
 
 
 class ResetTransport(asyncio.Transport):

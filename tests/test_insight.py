@@ -342,7 +342,8 @@ async def test_connections_by_state(start, send):
     server = await start()
     await send(server, "")
     await send(server, "GET / HT")
-    await until(server, lambda report: report["connections"] == {"idle": 1, "head": 1})
+    report = await until(server, lambda report: report["connections"] == {"idle": 1, "head": 1})
+    assert (report["in_flight"], report["requests"]) == (0, [])
 
 
 async def test_a_long_target_is_cut(start, get):

@@ -74,3 +74,5 @@ def test_supervisor_gone_while_idle(tmp_path: Path) -> None:
         worker = pid_of(address)
         program.process.kill()
         wait_for_end(worker)
+        with pytest.raises(ConnectionError):
+            ask(address)

@@ -101,7 +101,7 @@ def test_times_are_kept_no_longer_than_that(monkeypatch):
 
 @pytest.mark.parametrize("timed", [False, True])
 def test_many_threads(timed):
-    """None is lost and none is counted twice, while somebody looks all the time."""
+    """None is lost and none is counted twice while snapshots are made, with times and without."""
     tally, threads, each = watched() if timed else Tally(), 4, 20 * BATCH + 3
     together = Barrier(threads + 1)
 
