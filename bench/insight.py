@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _quiet(costs: list[float]) -> float:
-    return quantiles(costs, n=10)[0]
+    return quantiles(costs, n=10, method="inclusive")[0]
 
 
 def _round(seconds: int) -> dict[str, list[float]]:
