@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiowsgi import testing
-    from aiowsgi.config import Config
+    from aiowsgi.config.options import Config
     from aiowsgi.exceptions import (
         AiowsgiError,
         ApplicationLoadError,
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
         ClientDisconnected,
         ConfigError,
         RequestBodyError,
+        RequestTimedOut,
     )
-    from aiowsgi.runner import run, serve
-    from aiowsgi.server import Server
+    from aiowsgi.server.server import Server
+    from aiowsgi.supervisor.runner import run, serve
 
 __all__ = [
     "AiowsgiError",
@@ -42,6 +43,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "RequestBodyError",
+    "RequestTimedOut",
     "Server",
     "run",
     "serve",
@@ -49,10 +51,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Config": "aiowsgi.config",
-    "Server": "aiowsgi.server",
-    "run": "aiowsgi.runner",
-    "serve": "aiowsgi.runner",
+    "Config": "aiowsgi.config.options",
+    "Server": "aiowsgi.server.server",
+    "run": "aiowsgi.supervisor.runner",
+    "serve": "aiowsgi.supervisor.runner",
 }
 
 

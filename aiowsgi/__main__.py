@@ -2,7 +2,7 @@
 
 import sys
 
-from aiowsgi.cli import main
+from aiowsgi.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -91,3 +91,10 @@ class RequestBodyError(OSError):
         super().__init__(detail)
         self.status = status
         self.detail = detail
+
+
+class RequestTimedOut(BaseException):
+    """Raised in an application's thread by ``--interrupt-detached``.
+
+    Not an ``Exception``, so that handlers for everything let it pass.
+    """

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from aiowsgi.bridge.background import in_background
-from aiowsgi.config import Config
-from aiowsgi.runner import loop_factory
-from aiowsgi.server import Server
+from aiowsgi.config.options import Config
+from aiowsgi.server.server import Server
+from aiowsgi.supervisor.runner import loop_factory
+from aiowsgi.threads.background import in_background
 
 if TYPE_CHECKING:
-    from aiowsgi.wsgi import WSGIApplication
+    from aiowsgi.wsgi.handler import WSGIApplication
 
 __all__ = ["RunningServer", "serve"]
 

@@ -15,17 +15,17 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from aiowsgi.environ import Peer, PeerEnviron, base_environ
 from aiowsgi.http1 import head_parser
-from aiowsgi.http1.events import Limits
+from aiowsgi.http1.messages import Limits
 from aiowsgi.http1.reader import RequestReader
 from aiowsgi.http1.response import check_head, encode_head, response_context
+from aiowsgi.wsgi.environ import ConnectionInfo, EnvironBuilder, base_environ
 from bench.report import markdown_table, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aiowsgi.http1.events import BodyEvent, HeadParser, Request
+    from aiowsgi.http1.messages import BodyEvent, HeadParser, Request
 
 ID = b"6f1c2f9e-54c3-4d55-9a5e-3d2f1b7a9c10"
 FIELDS = (
@@ -49,7 +49,7 @@ UPLOAD = (
     b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNK * 64 + b"0\r\n\r\n"
 )
 
-PEER = Peer("192.0.2.1", "50000", "shop.example.com", "80", "http")
+PEER = ConnectionInfo("192.0.2.1", "50000", "shop.example.com", "80", "http")
 CONTEXT = response_context(
     head_only=False,
     http_11=True,
@@ -148,7 +148,7 @@ def _environ(requests: list[Request]) -> Callable[[], object]:
         multithread=True, multiprocess=False, errors=None, script_name="", software="aiowsgi"
     )
     turn = itertools.cycle(requests)
-    connection = PeerEnviron(base, PEER)
+    connection = EnvironBuilder(base, PEER)
     return lambda: connection.build(next(turn), None, 0)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack, contextmanager
 
-from kernel import FakeLoop, FakeTransport, service_for
+from fake_kernel import FakeLoop, FakeTransport, service_for
 from support import PATIENCE
 
-from aiowsgi.connection import Connection
+from aiowsgi.connection.connection import Connection
+from aiowsgi.connection.state import ServerState, Timeouts
 from aiowsgi.http1 import head_parser
-from aiowsgi.hub import Hub, Timeouts
 
 GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -55,7 +55,7 @@ def connections():
             theirs.settimeout(PATIENCE)
             loop = FakeLoop(at_once=True)
             limits = timeouts or Timeouts()
-            hub = Hub(loop, service_for(app), loop, head_parser("h11"), timeouts=limits)
+            hub = ServerState(loop, service_for(app), loop, head_parser("h11"), timeouts=limits)
             transport = FakeTransport(loop, ours, **options)
             connection = transport.connection = Connection(hub)
             connection.connection_made(transport)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiowsgi.config import OPTIONS, Config
-from aiowsgi.kinds import Auto, Choice, Duration, Flag, Integer, Listing, Mode, Size, Text
+from aiowsgi.config.options import OPTIONS, Config
+from aiowsgi.config.types import Auto, Choice, Duration, Flag, Integer, Listing, Mode, Size, Text
 
 SAMPLE_NAME = "name"
 """Of whatever is a name; the file of that name must be there for env_file."""

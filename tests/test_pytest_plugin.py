@@ -41,5 +41,7 @@ def test_the_fixture_serves_until_the_test_is_over(pytester):
 
 def test_the_plugin_costs_nothing_until_it_is_used(pytester):
     """pytest starts without importing the server."""
-    pytester.makepyfile("import sys\ndef test(): assert 'aiowsgi.server' not in sys.modules\n")
+    pytester.makepyfile(
+        "import sys\ndef test(): assert 'aiowsgi.server.server' not in sys.modules\n"
+    )
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)

@@ -26,7 +26,7 @@ from aiowsgi.exceptions import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiowsgi.http1.events import HeadParser
+    from aiowsgi.http1.messages import HeadParser
 
 __all__ = ["head_parser"]
 

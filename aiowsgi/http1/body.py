@@ -18,12 +18,12 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from aiowsgi.exceptions import RequestError
-from aiowsgi.http1.events import CHUNKED, END_OF_BODY, NEED_DATA
-from aiowsgi.http1.grammar import FIELD_LINE, TOKEN
+from aiowsgi.http1.messages import CHUNKED, END_OF_BODY, NEED_DATA
+from aiowsgi.http1.syntax import FIELD_LINE, TOKEN
 
 if TYPE_CHECKING:
-    from aiowsgi.http1.buffer import Buffer
-    from aiowsgi.http1.events import BodyEvent, Limits
+    from aiowsgi.http1.messages import BodyEvent, Limits
+    from aiowsgi.http1.receive_buffer import ReceiveBuffer
 
 __all__ = ["BodyReader", "ChunkedBody", "LengthBody", "body_reader"]
 
@@ -39,7 +39,7 @@ class LengthBody:
     def __init__(self, content_length: int) -> None:
         self._remaining = content_length
 
-    def read(self, buffer: Buffer) -> BodyEvent:
+    def read(self, buffer: ReceiveBuffer) -> BodyEvent:
         """Take what there is of the body; see ``events.BodyEvent``."""
         if self._remaining == 0:
             return END_OF_BODY
@@ -142,7 +142,7 @@ class ChunkedBody:
         self._trailers = 0
         self._trailers_size = 0
 
-    def read(self, buffer: Buffer) -> BodyEvent:
+    def read(self, buffer: ReceiveBuffer) -> BodyEvent:
         """Take what there is of the content; see ``events.BodyEvent``.
 
         Content of all chunks that are held comes as one, so that tiny chunks cost their sender
@@ -158,7 +158,7 @@ class ChunkedBody:
 
     # One step for each part. It says whether it got what it needed; if not, the rest waits.
 
-    def _read_size(self, buffer: Buffer, pieces: list[bytes]) -> bool:
+    def _read_size(self, buffer: ReceiveBuffer, pieces: list[bytes]) -> bool:
         self._read_whole_chunks(buffer, pieces)
         line = _take_line(buffer, MAX_CHUNK_LINE, 400)
         if line is None:
@@ -176,7 +176,7 @@ class ChunkedBody:
         self._part = _DATA if self._remaining else _TRAILERS
         return True
 
-    def _read_data(self, buffer: Buffer, pieces: list[bytes]) -> bool:
+    def _read_data(self, buffer: ReceiveBuffer, pieces: list[bytes]) -> bool:
         content = buffer.take(self._remaining)
         if content:
             pieces.append(content)
@@ -186,7 +186,7 @@ class ChunkedBody:
         self._part = _DATA_END
         return True
 
-    def _read_data_end(self, buffer: Buffer, _pieces: list[bytes]) -> bool:
+    def _read_data_end(self, buffer: ReceiveBuffer, _pieces: list[bytes]) -> bool:
         if not b"\r\n".startswith(buffer.peek(0, 2)):
             raise RequestError(400, "A chunk's data is not followed by CRLF.")
         if len(buffer) < 2:
@@ -195,7 +195,7 @@ class ChunkedBody:
         self._part = _SIZE
         return True
 
-    def _read_trailer(self, buffer: Buffer, _pieces: list[bytes]) -> bool:
+    def _read_trailer(self, buffer: ReceiveBuffer, _pieces: list[bytes]) -> bool:
         # The bound on the header section is one on the trailer section too, empty line included.
         room = (self._limits.header_size or sys.maxsize) - self._trailers_size
         line = _take_line(buffer, room, 431)
@@ -213,7 +213,7 @@ class ChunkedBody:
             raise RequestError(400, "A trailer field is malformed or not allowed.")
         return True
 
-    def _read_whole_chunks(self, buffer: Buffer, pieces: list[bytes]) -> None:
+    def _read_whole_chunks(self, buffer: ReceiveBuffer, pieces: list[bytes]) -> None:
         """Read chunks that are held whole, in a quarter of the time that the steps take.
 
         It stops before whatever is not plain: the steps judge that.
@@ -237,7 +237,7 @@ class ChunkedBody:
     _STEPS = (_read_size, _read_data, _read_data_end, _read_trailer)
 
 
-def _take_line(buffer: Buffer, longest: int, status: int) -> bytes | None:
+def _take_line(buffer: ReceiveBuffer, longest: int, status: int) -> bytes | None:
     """The next line with its end, or None; refused with ``status`` once it is too long."""
     line = buffer.take_through(b"\n")
     if longest < (len(buffer) if line is None else len(line)):

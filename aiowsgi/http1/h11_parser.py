@@ -11,8 +11,8 @@ from __future__ import annotations
 import h11
 
 from aiowsgi.exceptions import RequestError
-from aiowsgi.http1.events import RawHead
-from aiowsgi.http1.grammar import split_fields
+from aiowsgi.http1.messages import RawHead
+from aiowsgi.http1.syntax import split_fields
 
 __all__ = ["parse_head"]
 

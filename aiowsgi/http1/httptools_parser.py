@@ -16,7 +16,7 @@ from __future__ import annotations
 import httptools
 
 from aiowsgi.exceptions import RequestError
-from aiowsgi.http1.events import RawHead
+from aiowsgi.http1.messages import RawHead
 
 __all__ = ["parse_head"]
 

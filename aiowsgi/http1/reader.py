@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1.body import LengthBody, body_reader
-from aiowsgi.http1.buffer import Buffer
-from aiowsgi.http1.events import END_OF_BODY, RawHead, Request
-from aiowsgi.http1.grammar import LineCheck, check_head, split_fields
-from aiowsgi.http1.predecessor import Predecessors
+from aiowsgi.http1.head_cache import HeadCache
+from aiowsgi.http1.messages import END_OF_BODY, RawHead, Request
+from aiowsgi.http1.receive_buffer import ReceiveBuffer
 from aiowsgi.http1.semantics import interpret
+from aiowsgi.http1.syntax import LineCheck, check_head, split_fields
 
 if TYPE_CHECKING:
     from aiowsgi.http1.body import BodyReader
-    from aiowsgi.http1.events import BodyEvent, HeadParser, Limits
+    from aiowsgi.http1.messages import BodyEvent, HeadParser, Limits
 
 __all__ = ["RequestReader"]
 
@@ -69,9 +69,9 @@ class RequestReader:
     def __init__(self, parse_head: HeadParser, limits: Limits) -> None:
         self._parse_head = parse_head
         self._limits = limits
-        self._buffer = Buffer()
+        self._buffer = ReceiveBuffer()
         self._state = _START
-        self._before = Predecessors(limits)
+        self._before = HeadCache(limits)
         # A head that was found to be like none of them, and will be asked for next.
         self._unlike = b""
         # Checks a header section that is incomplete; None unless one is held.

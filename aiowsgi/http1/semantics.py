@@ -17,12 +17,12 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.exceptions import RequestError
-from aiowsgi.http1.events import CHUNKED, Request
-from aiowsgi.http1.grammar import TOKEN
+from aiowsgi.http1.messages import CHUNKED, Request
+from aiowsgi.http1.syntax import TOKEN
 from aiowsgi.http1.target import check_authority, parse_target
 
 if TYPE_CHECKING:
-    from aiowsgi.http1.events import Limits, RawHead
+    from aiowsgi.http1.messages import Limits, RawHead
 
 __all__ = ["ACTED_UPON", "interpret"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiowsgi.http1.events import NEED_DATA
+from aiowsgi.http1.messages import NEED_DATA
 from bench.micro import DIFFERENT, best, main, pieces
 
 

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["aiowsgi"]):
     from reading import by_heads, read, split_at
 
     from aiowsgi.http1 import httptools_parser
-    from aiowsgi.http1.events import Limits, RawHead
+    from aiowsgi.http1.messages import Limits, RawHead
 
 # Small ones, so that inputs of the size that a fuzzer makes can reach them.
 LIMITS = (Limits(), Limits(request_line=40, header_size=120, fields=3, body_size=20))

@@ -18,8 +18,8 @@ from aiowsgi.http1.body import (
     LengthBody,
     body_reader,
 )
-from aiowsgi.http1.buffer import Buffer
-from aiowsgi.http1.events import CHUNKED, END_OF_BODY, NEED_DATA, BodyEvent, Limits
+from aiowsgi.http1.messages import CHUNKED, END_OF_BODY, NEED_DATA, BodyEvent, Limits
+from aiowsgi.http1.receive_buffer import ReceiveBuffer
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -32,7 +32,7 @@ def events(
     pieces: list[bytes], length: int = CHUNKED, limits: Limits | None = None
 ) -> list[BodyEvent]:
     """Every event of a body that comes in pieces."""
-    body, buffer = body_reader(length, limits or Limits()), Buffer()
+    body, buffer = body_reader(length, limits or Limits()), ReceiveBuffer()
     found: list[BodyEvent] = []
     for piece in pieces:
         buffer.append(piece)
@@ -156,7 +156,7 @@ def test_length_body_is_not_copied() -> None:
 
 def test_length_body_ends_where_it_says() -> None:
     """What stands behind the content stays for the next request."""
-    buffer = Buffer()
+    buffer = ReceiveBuffer()
     buffer.append(b"helloGET")
     body = LengthBody(5)
     assert body.read(buffer) == b"hello"
@@ -218,7 +218,7 @@ def test_parts_of_a_size_line(line: bytes, outcome: str) -> None:
     assert ours(line + b"\r\n\r\n")[0] == outcome
 
 
-class Counted(Buffer):
+class Counted(ReceiveBuffer):
     """A buffer that counts how often something is taken from it."""
 
     def __init__(self) -> None:
@@ -257,7 +257,7 @@ def test_very_many_small_chunks_are_not_joined_at_once() -> None:
 
 def test_the_limit_counts_over_all_reads() -> None:
     """Content beyond the limit is not given out, in whatever reads it comes."""
-    body, buffer = ChunkedBody(Limits(body_size=5)), Buffer()
+    body, buffer = ChunkedBody(Limits(body_size=5)), ReceiveBuffer()
     buffer.append(b"5\r\nhello\r\n")
     assert body.read(buffer) == b"hello"
     buffer.append(b"1\r\n!\r\n")

@@ -7,7 +7,7 @@ from reading import PARSERS
 
 from aiowsgi.exceptions import ConfigError, RequestError
 from aiowsgi.http1 import h11_parser, head_parser, httptools_parser
-from aiowsgi.http1.events import RawHead
+from aiowsgi.http1.messages import RawHead
 
 LINES = b"GET /a?b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n"
 

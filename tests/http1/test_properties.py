@@ -8,7 +8,7 @@ from reading import PARSERS, in_pieces, read, split_at
 from wire import ROWS
 from wire.row import SECOND, head
 
-from aiowsgi.http1.events import Limits
+from aiowsgi.http1.messages import Limits
 
 TOKENS = st.text("abcXYZ019!#$%&'*+-.^_`|~", min_size=1, max_size=8).map(str.encode)
 VALUES = st.binary(max_size=12).map(

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from reading import PARSERS, in_pieces, read
 from wire.row import SECOND, head, post
 
-from aiowsgi.config import Config
+from aiowsgi.config.options import Config
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1 import head_parser
-from aiowsgi.http1.events import END_OF_BODY, NEED_DATA, Limits, RawHead, Request
+from aiowsgi.http1.messages import END_OF_BODY, NEED_DATA, Limits, RawHead, Request
 from aiowsgi.http1.reader import RequestReader
 
 GET = head()

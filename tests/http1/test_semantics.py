@@ -6,7 +6,7 @@ from wire.row import head, post
 
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1 import head_parser
-from aiowsgi.http1.events import CHUNKED, NEED_DATA, Limits, Request
+from aiowsgi.http1.messages import CHUNKED, NEED_DATA, Limits, Request
 from aiowsgi.http1.reader import RequestReader
 
 

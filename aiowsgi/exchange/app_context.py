@@ -1,0 +1,112 @@
+"""What all exchanges of a server share: the application, and what goes into every response.
+
+Made by the server, read by workers and the loop. What the loop changes while workers look at it is
+an attribute that is replaced in one step, or a set whose single operations are whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count, product
+from os import urandom
+from time import time
+from typing import TYPE_CHECKING
+
+from aiowsgi.exceptions import RequestError
+from aiowsgi.http1.response import (
+    Fields,
+    ResponseContext,
+    ResponseHead,
+    error_response,
+    http_date,
+    response_context,
+)
+from aiowsgi.wsgi.handler import Environ, Response, WSGIApplication
+
+if TYPE_CHECKING:
+    from aiowsgi.exchange.exchange import Exchange
+    from aiowsgi.http1.messages import Request
+    from aiowsgi.wsgi.environ import ConnectionInfo
+
+__all__ = ["AppContext"]
+
+
+class AppContext:
+    """See the module's docstring."""
+
+    def __init__(
+        self, app: WSGIApplication, environ: Environ, *, server: str, send_date: bool
+    ) -> None:
+        """``environ`` is `base_environ`'s; ``server`` the Server field, empty for none."""
+        self.app = app
+        self.environ = environ
+        self.server = server
+        # The server stops: responses from now on end their connections. Set by the loop once.
+        self.draining = False
+        # Called by the worker when an exchange is over, for the access log and the metrics.
+        self.finished: Callable[[Exchange, Response, Environ], None] | None = None
+        # Called by the loop when it answered by itself: peer, request if it was read, status, size
+        # of the body, and when the request's first byte came.
+        self.refused: Callable[[ConnectionInfo, Request | None, int, int, float], None] | None = (
+            None
+        )
+        # Called by the worker when it is free again; None where nobody waits for that.
+        self.released: Callable[[Exchange], object] | None = None
+        # What runs, by the identity of its thread: entered and taken out by the workers, looked at
+        # by the loop. None where nobody looks.
+        self.running: dict[int, Exchange] | None = None
+        # Those that no thread need begin with, though they are in the pool's queue still. Entered
+        # by the loop, taken out by the worker that finds one.
+        self.abandoned: set[Exchange] = set()
+        # Seconds that the application has for a request, 0 for no limit.
+        self.request_timeout = 0.0
+        # Whether responses show the request's identifier, and its times.
+        self.send_id = self.send_timing = False
+        self._id_prefix = f"{urandom(6).hex()}-"
+        self._numbers = count(1)
+        self._send_date = send_date
+        # The contexts of responses by what tells them apart, for the second that the clock showed
+        # last. Replaced and never changed when that second is over, so that threads may share it.
+        self._contexts: dict[tuple[bool, bool, bool], ResponseContext] = {}
+        # Whole answers of the server's own, of that second too.
+        self._answers: dict[tuple[object, ...], ResponseHead] = {}
+        self._second = -1
+
+    def context(self, *, head_only: bool, http_11: bool, keep_alive: bool) -> ResponseContext:
+        """What a response's head needs to know, with the date of now."""
+        return self.contexts()[head_only, http_11, keep_alive and not self.draining]
+
+    def contexts(self) -> dict[tuple[bool, bool, bool], ResponseContext]:
+        """All contexts of now, by what `context` takes; look only."""
+        second = int(time())
+        if second != self._second:
+            # Two threads that find the second over make the same; the contexts are there before
+            # the second that vouches for them.
+            self._contexts = self._make_contexts(http_date(second) if self._send_date else "")
+            self._answers = {}
+            self._second = second
+        return self._contexts
+
+    def answer(self, error: RequestError, context: ResponseContext, fields: Fields) -> ResponseHead:
+        """An answer of the server's own, made once a second: many are wanted in an overload."""
+        key = (error.status, error.detail, context, tuple(fields))
+        answers = self._answers
+        if key not in answers:
+            answers[key] = error_response(error.status, error.detail, context, fields)
+        return answers[key]
+
+    def next_id(self) -> str:
+        """An identifier that no other request of any server has."""
+        return f"{self._id_prefix}{next(self._numbers)}"
+
+    def _make_contexts(self, date: str) -> dict[tuple[bool, bool, bool], ResponseContext]:
+        return {
+            (head_only, http_11, keep_alive): response_context(
+                head_only=head_only,
+                http_11=http_11,
+                keep_alive=keep_alive,
+                date=date,
+                server=self.server,
+            )
+            for head_only, http_11, keep_alive in product((False, True), repeat=3)
+        }

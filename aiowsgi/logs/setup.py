@@ -1,0 +1,260 @@
+"""The diagnostic log: how logging is set up, and how its records look.
+
+Everything goes through the standard ``logging`` package, under these names::
+
+    aiowsgi                 parent of all; has the handler and the level
+    aiowsgi.errors          what the application writes to ``wsgi.errors`` (``wsgi/errors.py``)
+    aiowsgi.access          the access log, only where the operator gives this logger handlers
+
+The laws:
+
+* Only the command line and ``run`` call `configure`. A program that embeds a server has its own
+  logging, and nobody else's business is touched: the root logger is left alone.
+* ``--log-config`` wins. Where it leaves ``aiowsgi`` without any handler, its own or the root's, and
+  where it fails half-way, ours is there.
+* In the text format a line that begins with a time begins a record, and no control character but
+  line end and tab comes through: what a client sent cannot forge a record or steer a terminal.
+* ``--access-logformat json`` makes this log JSON too, with names that agree.
+
+The access log takes the short way to its file (``bridge/log_writer.py``); a logging.LogRecord for
+each request would cost more than everything else about it. No thread is started here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from aiowsgi.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
+
+__all__ = [
+    "JsonFormatter",
+    "TextFormatter",
+    "access_logger",
+    "configure",
+    "enable_loggers",
+    "reopen_files",
+    "use_color",
+]
+
+logger = logging.getLogger("aiowsgi")
+
+
+# Set-up
+
+
+def configure(
+    *,
+    level: str = "info",
+    config: str | None = None,
+    json_lines: bool = False,
+    color: str = "auto",
+) -> None:
+    """Set up logging; what was set up before on ``aiowsgi`` goes.
+
+    ``level`` is a word of ``--log-level``; a level that ``config`` gives to ``aiowsgi`` wins over
+    it. ``config`` is the path of a dictionary for `logging.config`, in TOML or JSON. ``color`` is
+    ``auto``, ``always`` or ``never``.
+
+    Raises ConfigError where ``config`` cannot be used; messages can be logged nevertheless.
+    """
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
+    try:
+        if config is not None:
+            _apply(config)
+    finally:
+        if logger.level == logging.NOTSET:
+            logger.setLevel(level.upper())
+        if config is None or not logger.hasHandlers():
+            _add_our_handler(json_lines=json_lines, color=color)
+        enable_loggers()
+
+
+def _add_our_handler(*, json_lines: bool, color: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    colored = use_color(color, sys.stderr, os.environ)
+    handler.setFormatter(JsonFormatter() if json_lines else TextFormatter(color=colored))
+    logger.addHandler(handler)
+    # Else a root handler that the application installs would write every record again.
+    logger.propagate = False
+
+
+def enable_loggers() -> None:
+    """Switch our loggers on again; to be called after the application has been imported.
+
+    The application's own dictConfig() switches off every logger that exists already and that it
+    does not name, unless it knows of ``disable_existing_loggers``: the server would fall silent.
+    """
+    for name, other in logging.root.manager.loggerDict.items():
+        if isinstance(other, logging.Logger) and (name == "aiowsgi" or name.startswith("aiowsgi.")):
+            other.disabled = False
+
+
+def use_color(choice: str, stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether ``stream`` gets colours: for ``auto``, where it is a terminal that knows them."""
+    if choice == "auto":
+        return stream.isatty() and environ.get("TERM") != "dumb"
+    return choice == "always"
+
+
+def access_logger() -> logging.Logger | None:
+    """The logger that is to have the access log, or None: only handlers of its own count."""
+    target = logging.getLogger("aiowsgi.access")
+    return target if target.handlers else None
+
+
+# --log-config
+
+
+def _load_toml(text: str) -> Any:
+    import tomllib
+
+    return tomllib.loads(text)
+
+
+_LOADERS: Final[dict[str, Callable[[str], Any]]] = {".toml": _load_toml, ".json": json.loads}
+
+
+def _apply(path: str) -> None:
+    """Hand the file's dictionary to `logging.config`; raises ConfigError."""
+    import logging.config  # brings sockets and pickling with it
+
+    settings = {"version": 1, "disable_existing_loggers": False, **_read(path)}
+    try:
+        logging.config.dictConfig(settings)
+    except (ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise ConfigError(f"log-config: {path}: {error}{cause}") from error
+
+
+def _read(path: str) -> dict[str, Any]:
+    load = _LOADERS.get(Path(path).suffix.lower())
+    if load is None:
+        raise ConfigError(f"log-config: {path}: a file named *.toml or *.json is needed")
+    try:
+        settings = load(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"log-config: {error}") from error
+    except ValueError as error:  # of either format, or of UTF-8; each says where
+        raise ConfigError(f"log-config: {path}: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"log-config: {path}: not an object with members")
+    return settings
+
+
+# Log rotation
+
+
+def reopen_files() -> None:
+    """Have every handler whose file was renamed open its path anew; USR1 asks for it.
+
+    A file that is still in its place is left alone: a mode of ``w`` would empty it.
+    """
+    handlers = {
+        handler
+        for other in [logging.root, *logging.root.manager.loggerDict.values()]
+        if isinstance(other, logging.Logger)
+        for handler in other.handlers
+        if isinstance(handler, logging.FileHandler)
+    }
+    for handler in handlers:
+        # The stream of a handler with ``delay`` is None until there is something to write.
+        if handler.stream is not None and _is_moved(handler.baseFilename, handler.stream):
+            _reopen(handler, handler.stream)
+
+
+def _is_moved(path: str, stream: TextIO) -> bool:
+    try:
+        return not os.path.samestat(os.stat(path), os.fstat(stream.fileno()))
+    except OSError:
+        return True
+
+
+def _reopen(handler: logging.FileHandler, old: TextIO) -> None:
+    try:
+        stream = open(  # noqa: SIM115 - the handler closes it
+            handler.baseFilename, handler.mode, encoding=handler.encoding, errors=handler.errors
+        )
+    except OSError as error:
+        logger.error("log file not reopened: %s", error)
+        return
+    handler.setStream(cast("TextIOWrapper", stream))
+    old.close()
+
+
+# Formats
+
+_CONTROLS: Final = {
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+}
+
+_COLORS: Final = {
+    "DEBUG": "\x1b[2m",
+    "INFO": "\x1b[32m",
+    "WARNING": "\x1b[33m",
+    "ERROR": "\x1b[31m",
+    "CRITICAL": "\x1b[1;31m",
+}
+_PLAIN: Final = "\x1b[0m"
+
+
+class TextFormatter(logging.Formatter):
+    """``2000-10-10 13:55:36.250-07:00 INFO     [1234] message``, further lines indented."""
+
+    def __init__(self, *, color: bool = False) -> None:
+        super().__init__()
+        self._color = color
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record; only its first line begins with a time."""
+        text = super().format(record).translate(_CONTROLS).replace("\n", "\n    ")
+        time = datetime.fromtimestamp(record.created, UTC).astimezone()
+        level = f"{record.levelname:8}"
+        if self._color and record.levelname in _COLORS:
+            level = f"{_COLORS[record.levelname]}{level}{_PLAIN}"
+        return f"{time.isoformat(' ', 'milliseconds')} {level} [{record.process}] {text}"
+
+
+_STANDARD: Final = frozenset([*vars(logging.makeLogRecord({})), "message", "asctime"])
+"""Attributes that every record has; others came by ``extra``."""
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object on one line, in ASCII; what ``extra`` brought are members too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        members = {name: _plain(v) for name, v in vars(record).items() if name not in _STANDARD}
+        members |= {
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "pid": record.process,
+            "time": time.replace("+00:00", "Z"),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            members["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            members["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(members)
+
+
+def _plain(value: object) -> object:
+    """A value that JSON has, or the text of any other."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -1,0 +1,186 @@
+"""How accepted sockets become connections, and how many there may be.
+
+Descriptors bound what a process can hold: a connection takes two, its own and the duplicate that
+workers send on. (A slow client takes a third, for the file or the spool that it reads from. Few are
+slow at a time, and where there is no descriptor left, a thread waits for the client.)
+
+Accepting pauses *before* they run out, as an ``accept`` that fails leaves the client waiting and
+the listener readable, over which a server spins. What has connected then waits in the kernel. Kept
+connections that are idle, or become so, are closed to make room, those idle for longest first, and
+every connection that goes lets accepting go on.
+
+``--max-connections`` is another matter: that many are served, and the next one is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from aiowsgi.connection.connection import Connection
+from aiowsgi.connection.handshake import Handshaker
+from aiowsgi.net.acceptor import PAUSE, Acceptor
+from aiowsgi.system.descriptors import room_for_connections
+
+if TYPE_CHECKING:
+    from aiowsgi.connection.state import ServerState
+    from aiowsgi.net.tls import ServerContexts
+    from aiowsgi.proxy.headers import TrustedPeers
+    from aiowsgi.proxy.protocol import ProxyHeader
+
+__all__ = [
+    "ConnectionAcceptor",
+]
+
+logger = logging.getLogger("aiowsgi.server")
+
+MAKE_ROOM: Final = 0.02
+"""The share of connections that is closed at once to make room, if idle; so that the search for
+the longest idle ones is seldom. A guess."""
+
+
+class ConnectionAcceptor:
+    """Lets connections in; made by a server for its listening sockets, which stay their owner's."""
+
+    def __init__(
+        self,
+        hub: ServerState,
+        sockets: Sequence[socket.socket],
+        *,
+        most: int = 0,
+        contexts: ServerContexts | None = None,
+        proxies: TrustedPeers | None = None,
+        timeout: float = 10.0,
+        is_my_turn: Callable[[int], bool] | None = None,
+    ) -> None:
+        """Accept from ``sockets``.
+
+        At most ``most`` connections are served at a time, 0 for as many as there is room for.
+        ``contexts``, ``proxies`` and ``timeout`` belong to `Handshaker`. ``is_my_turn`` is called
+        with the number of connections; False leaves the next one to another process.
+        """
+        self._hub = hub
+        self._most = most
+        self._room = room_for_connections()
+        turn = None if is_my_turn is None else lambda: is_my_turn(self._count())
+        self._acceptors = [
+            Acceptor(hub.loop, sock, self._accepted, self._make_room, turn) for sock in sockets
+        ]
+        self._gate: Handshaker | None = None
+        if contexts is not None or proxies is not None:
+            self._gate = Handshaker(
+                self._make, contexts=contexts, proxies=proxies, timeout=timeout, left=hub.notice
+            )
+        # The event loop is making a transport.
+        self._entering: set[asyncio.Task[None]] = set()
+        # For these, which may be among the hub's before it is done with them.
+        self._made: set[Connection] = set()
+        # Accepting is wanted, and goes on where there is room.
+        self._open = False
+        self._paused = False
+        # Looks for room again, while accepting is paused.
+        self._retry: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin or go on accepting. Idempotent."""
+        self._open = True
+        self._go_on()
+        for acceptor in self._acceptors:
+            acceptor.start()
+
+    def stop(self) -> None:
+        """Accept nothing until `start`; who connects waits in the kernel. Idempotent."""
+        self._open = False
+        self._go_on()
+        for acceptor in self._acceptors:
+            acceptor.stop()
+
+    @property
+    def entering(self) -> int:
+        """Number of accepted connections on which HTTP has not begun."""
+        return len(self._entering) + (len(self._gate) if self._gate is not None else 0)
+
+    async def clear(self) -> None:
+        """Drop the connections on which HTTP has not begun, and wait until they are gone."""
+        if self._gate is not None:
+            self._gate.close()
+        if self._entering:
+            await asyncio.wait(self._entering)
+
+    def left(self) -> None:
+        """A connection has gone: accept again, if that was stopped for lack of room."""
+        if self._paused and self._open and self._count() < self._room:
+            self.start()
+
+    # An accepted socket
+
+    def _accepted(self, sock: socket.socket) -> None:
+        if self._gate is not None:
+            self._gate.admit(sock)
+        else:
+            task = self._hub.loop.create_task(self._enter(sock))
+            self._entering.add(task)
+            task.add_done_callback(self._entered)
+        if self._count() >= self._room:
+            self._pause()
+
+    def _make(self, header: ProxyHeader | None = None) -> Connection:
+        over = 0 < self._most <= len(self._hub.connections)
+        return Connection(self._hub, header, refused=over)
+
+    async def _enter(self, sock: socket.socket) -> None:
+        connection = None
+        try:
+            connection = self._make()
+            self._made.add(connection)
+            await self._hub.loop.connect_accepted_socket(lambda: connection, sock)
+        except Exception as error:
+            logger.warning("a connection could not be set up: %s", error)
+            sock.close()
+        finally:
+            self._made.discard(connection)
+
+    def _entered(self, task: asyncio.Task[None]) -> None:
+        self._entering.discard(task)
+        self._hub.notice()
+
+    # Room
+
+    def _count(self) -> int:
+        connections = self._hub.connections
+        return len(connections) + self.entering - len(self._made & connections)
+
+    def _pause(self) -> None:
+        if not self._paused:
+            logger.debug("accepting is paused: %d connections are open", self._count())
+            self._paused = True
+            self._retry = self._hub.loop.call_later(PAUSE, self._look_again)
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        self._make_room()
+
+    def _go_on(self) -> None:
+        self._paused = False
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _look_again(self) -> None:
+        """The worker that ends a request does not tell us: see who has become idle."""
+        self._retry = self._hub.loop.call_later(PAUSE, self._look_again)
+        if any(acceptor.wanted() for acceptor in self._acceptors):
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close the kept connections that have been idle for longest."""
+        idle = [
+            (since, id(connection), connection)
+            for connection in tuple(self._hub.connections)
+            if (since := connection.idle_since()) is not None
+        ]
+        for _, _, connection in heapq.nsmallest(1 + int(len(idle) * MAKE_ROOM), idle):
+            connection.close_idle()

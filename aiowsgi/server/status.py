@@ -1,0 +1,196 @@
+"""What one process is doing right now, read from its hub: the *report* of a worker.
+
+It is made on the event loop, when somebody asks, and costs nothing before. Nothing is stopped for
+it: threads go on while their times are read, so that a request may be shown a moment longer than it
+lasted. The tree is JSON, to be sent to the supervisor; ``status/aggregate.py`` says what becomes of
+it.
+
+A request in flight is in one of these phases:
+
+===============  =================================================================================
+``reading``      its body is being collected
+``queued``       it waits for a thread
+``application``  a thread is busy with it, be it that its client has gone
+``writing``      its response is complete, and waits for the client to read
+``detached``     its client was answered 504, and its thread hangs still
+===============  =================================================================================
+
+A process in which requests wait too long for a thread is *unready*: further ones are better sent
+elsewhere while those that are here can still be served. Too long is half of what ``queue_timeout``
+lets them wait (`PATIENCE`); without that limit there is no bound. Only the present wait of the
+oldest counts, so that a process is ready again as soon as nobody waits that long: who asks decides
+how many answers in a row it takes to believe them. A proxy's own queue (X-Request-Start) is not
+counted: it would only grow if its requests were sent nowhere. Nor is a request that waits for a
+limit of its client's or its route's: it would wait though all threads were free, and a client that
+floods shall not make the whole unready.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aiowsgi.connection.dialogue import ConnectionState
+from aiowsgi.status.aggregate import MOST, Detail
+from aiowsgi.system.memory import resident_bytes
+from aiowsgi.threads.fair_queue import FairQueue
+from aiowsgi.threads.pool import WorkerPool
+from aiowsgi.threads.stacks import stacks, thread_names
+
+if TYPE_CHECKING:
+    from aiowsgi.connection.state import ServerState
+    from aiowsgi.exchange.exchange import Exchange
+    from aiowsgi.http1.messages import Request
+    from aiowsgi.status.collector import MetricsCollector
+    from aiowsgi.status.metrics import Tree
+
+__all__ = ["worker_report"]
+
+LONGEST: Final = 200
+"""Characters shown of a target, which a client can make as long as the request line may be."""
+
+PATIENCE: Final = 0.5
+"""Of ``queue_timeout``, how much a request may have waited in a process that is ready: early enough
+to be heeded before clients get 503, and late enough for a short peak. A guess."""
+
+
+# Looking a member up on its enum costs as much as a call in Python 3.11, hence names of our own.
+_BODY, _SERVING = ConnectionState.BODY, ConnectionState.SERVING
+
+
+class _Flight(NamedTuple):
+    """A request in flight."""
+
+    request: Request
+    client: str
+    received_at: float
+    phase: str
+    exchange: Exchange | None = None
+    """None while it is read."""
+
+    @property
+    def thread(self) -> int:
+        """Identity of the thread that is busy with it; 0 for none."""
+        exchange = self.exchange
+        return 0 if exchange is None or exchange.ended else exchange.thread_id
+
+
+def worker_report(
+    hub: ServerState, tally: MetricsCollector, born: float, interest: Detail = Detail.FIGURES
+) -> Tree:
+    """What the process does; ``born`` is when it began to serve, monotonic seconds."""
+    now = monotonic()
+    if interest > Detail.HEALTH:
+        tally.watch()
+    flights = sorted(_flights(hub, tally), key=lambda flight: flight.received_at)
+    shown, names = flights[:MOST], thread_names()
+    busy = sum(1 for flight in flights if flight.thread and flight.phase != "detached")
+    detached = sum(1 for flight in flights if flight.phase == "detached")
+    pool = hub.executor
+    size = pool.size if isinstance(pool, WorkerPool) else busy
+    waited = max((now - exchange.queued_at for exchange in _waiting(hub, flights)), default=0.0)
+    tree: Tree = {
+        "pid": os.getpid(),
+        "uptime": now - born,
+        "unready": _unready(waited, hub.timeouts.queue),
+        "rss": resident_bytes(),
+        "counts": {**tally.snapshot(), "dropped": hub.dropped},
+        "threads": {"busy": busy, "idle": max(0, size - busy), "detached": detached},
+        "connections": _states(hub),
+        "phases": Counter(flight.phase for flight in flights),
+        "queued": sum(1 for flight in flights if flight.phase == "queued"),
+        "waited": waited,
+        "in_flight": len(flights),
+        "requests": [_row(flight, names, now) for flight in shown],
+    }
+    if interest is Detail.STACKS:
+        tree["stacks"] = list(_stacks(shown, names))
+    return tree
+
+
+def _states(hub: ServerState) -> dict[str, int]:
+    counts = Counter(connection.state for connection in hub.connections)
+    return {state.name.lower(): count for state, count in counts.items()}
+
+
+def _flights(hub: ServerState, tally: MetricsCollector) -> Iterator[_Flight]:
+    detached = set(hub.detached)
+    exchanges = tally.orphans() | detached
+    for connection in hub.connections:
+        state = connection.state
+        if state is _BODY:
+            yield _Flight(*connection.incoming, "reading")
+        # Most are idle, and not asked: thousands of them shall not hold up the loop.
+        elif state is _SERVING and (exchange := connection.exchange) is not None:
+            exchanges.add(exchange)
+    for exchange in exchanges:
+        yield _of(exchange, "detached" if exchange in detached else _phase(exchange))
+
+
+def _of(exchange: Exchange, phase: str) -> _Flight:
+    address, port = exchange.origin.client
+    client = f"{address}:{port}" if port else address
+    return _Flight(exchange.request, client, exchange.received_at, phase, exchange)
+
+
+def _phase(exchange: Exchange) -> str:
+    if not exchange.started_at:
+        return "queued"
+    return "writing" if exchange.finished_at else "application"
+
+
+def _waiting(hub: ServerState, flights: list[_Flight]) -> Iterator[Exchange]:
+    """Those that wait for a thread and for nothing else."""
+    queued = [each.exchange for each in flights if each.exchange and each.phase == "queued"]
+    if hub.dispatcher is None:
+        yield from queued
+        return
+    # What a client or a route may have is given out again: to who runs, then to who waits, in turn.
+    rules = [rule for rule in hub.fairness.rules if rule.matching]
+    limits = FairQueue(hub.fairness._replace(rules=rules), bool)
+    for flight in flights:
+        if flight.exchange and flight.thread and flight.phase != "detached":
+            limits.submit(flight.exchange)
+    for exchange in sorted(queued, key=lambda exchange: exchange.queued_at):
+        if limits.admits(exchange):
+            limits.submit(exchange)
+            yield exchange
+
+
+def _unready(waited: float, queue_timeout: float) -> str:
+    """Why no requests should come; empty if they may."""
+    bound = queue_timeout * PATIENCE
+    # The words stay the same while it waits on: who cannot see the page has changes read out.
+    return f"a request has waited more than {bound:g} s for a thread" if 0 < bound < waited else ""
+
+
+def _row(flight: _Flight, names: dict[int, str], now: float) -> Tree:
+    target = flight.request.target
+    return {
+        "id": "" if flight.exchange is None else flight.exchange.request_id,
+        "worker": os.getpid(),
+        "thread": names.get(flight.thread, ""),
+        "client": flight.client,
+        "method": flight.request.method,
+        "path": target if len(target) <= LONGEST else f"{target[: LONGEST - 1]}…",
+        "age": now - flight.received_at,
+        "phase": flight.phase,
+    }
+
+
+def _stacks(flights: list[_Flight], names: dict[int, str]) -> Iterator[Tree]:
+    busy = {flight.thread: flight for flight in flights if flight.thread}
+    for ident, text in stacks(busy).items():
+        exchange = busy[ident].exchange
+        assert exchange is not None
+        yield {
+            "request": exchange.request_id,
+            "worker": os.getpid(),
+            "thread": names.get(ident, ""),
+            "what": exchange.describe()[:LONGEST],
+            "age": monotonic() - exchange.received_at,
+            "text": text,
+        }

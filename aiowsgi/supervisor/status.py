@@ -1,0 +1,130 @@
+"""Asking all workers what they do, with a deadline, and keeping what they have counted.
+
+Each look sends ``look`` to the workers that have begun to serve, and waits for their ``report``,
+`DEADLINE` seconds at most. Who has not answered by then is shown as unresponsive: its event loop is
+stuck, or the machine is. Looks that overlap are told apart by a number.
+
+Counts of all workers are added up, and a sum must not shrink when a worker goes: who reads it
+would take that for a restart of the whole. So a worker's counts are kept when it has ended. The
+last of them it sends by itself; if it crashes, those of the last look are kept, and what it counted
+after that was never shown.
+
+It runs on the supervisor's event loop. Processes and channels are ``supervisor/worker_group.py``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final
+
+from aiowsgi.status.aggregate import GONE, Detail, ServerFacts, WorkerReport, overview
+from aiowsgi.status.metrics import merge
+from aiowsgi.supervisor.plan import WorkerState
+
+if TYPE_CHECKING:
+    from aiowsgi.status.metrics import Tree
+    from aiowsgi.supervisor.channel import Message
+    from aiowsgi.supervisor.worker_group import WorkerProcess
+
+__all__ = ["StatusCollector"]
+
+DEADLINE: Final = 0.5
+"""Seconds. Less than the second after which a live view looks again and a probe gives up, far more
+than a report takes."""
+
+
+class _Look:
+    """Reports that are waited for."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._missing = set(pids)
+        self.reports: dict[int, Tree] = {}
+        # Set when no more reports will come.
+        self.complete = asyncio.Event()
+        self.settle(0)
+
+    def settle(self, pid: int) -> None:
+        """There will be no report of ``pid`` any more, or there is one."""
+        self._missing.discard(pid)
+        if not self._missing:
+            self.complete.set()
+
+
+class StatusCollector:
+    """See the module's docstring."""
+
+    def __init__(
+        self, workers: Callable[[], Iterable[WorkerProcess]], unready: Callable[[], str]
+    ) -> None:
+        """``workers`` gives those that there are; ``unready`` says why no requests should come, as
+        far as that is known without asking them."""
+        self._workers = workers
+        self._unready = unready
+        self.born = monotonic()
+        """When the whole began to serve, monotonic seconds."""
+        # Of the last look; 0 is that of a worker's last report (``supervisor/channel.py``).
+        self._number = 0
+        self._looks: dict[int, _Look] = {}
+        # The counts that each worker has last told, and the sum of those of workers that ended.
+        self._counts: dict[int, Tree] = {}
+        self._gone: Tree = {}
+        self._restarts = 0
+        self.own: Callable[[Detail], WorkerReport] | None = None
+        """Gives the seat of this process, where it has served before there
+        were workers. It may be finishing still; once it has retired, only its counts are left."""
+
+    async def look(self, interest: Detail = Detail.FIGURES) -> Tree:
+        """An overview of all workers; see ``status/aggregate.py``."""
+        # Those too that are told to go: what keeps them is what one wants to see.
+        asked = [worker for worker in self._workers() if worker.served]
+        self._number = number = self._number + 1
+        look = self._looks[number] = _Look(worker.pid for worker in asked)
+        try:
+            for worker in asked:
+                worker.channel.send("look", number=number, interest=interest)
+            async with asyncio.timeout(DEADLINE):
+                await look.complete.wait()
+        except TimeoutError:
+            pass
+        finally:
+            del self._looks[number]
+        own = [] if self.own is None else [self.own(interest)]
+        return self._overview(look.reports, own)
+
+    def _overview(self, reports: dict[int, Tree], own: list[WorkerReport]) -> Tree:
+        seats = [seat for seat in own if seat.state != GONE]
+        seats += [
+            WorkerReport(
+                worker.pid,
+                worker.generation,
+                worker.state.value,
+                reports.get(worker.pid),
+                worker.unfit,
+            )
+            for worker in self._workers()
+        ]
+        # Counts stand for a worker as long as it does, whether it has answered this time or not.
+        silent = (counts for pid, counts in self._counts.items() if pid not in reports)
+        ours = (seat.report["counts"] for seat in own if seat.state == GONE and seat.report)
+        gone = merge([self._gone, *silent, *ours])
+        facts = ServerFacts(time(), monotonic() - self.born, self._unready(), self._restarts, gone)
+        return overview(facts, seats)
+
+    def heard(self, worker: WorkerProcess, message: Message) -> None:
+        """A worker has sent a report."""
+        report: Tree = message["report"]
+        self._counts[worker.pid] = report["counts"]
+        look = self._looks.get(message["number"])
+        if look is not None:
+            look.reports[worker.pid] = report
+            look.settle(worker.pid)
+
+    def ended(self, worker: WorkerProcess) -> None:
+        """A worker has gone, after what it sent last was heard."""
+        for look in self._looks.values():
+            look.settle(worker.pid)
+        self._gone = merge([self._gone, self._counts.pop(worker.pid, {})])
+        # One that was told to go, for a reload or at the end, was not restarted.
+        self._restarts += worker.worn or worker.state is not WorkerState.RETIRING

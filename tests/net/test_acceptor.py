@@ -1,0 +1,282 @@
+"""Accepting, with a listener and a loop of the tests' own."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+
+import pytest
+
+from aiowsgi.net.acceptor import BATCH, GIVE_WAY, PAUSE, Acceptor
+
+
+class FakeConnection:
+    """An accepted socket."""
+
+    timeout = None
+
+    def settimeout(self, timeout):
+        self.timeout = timeout
+
+
+class FakeListener:
+    """Gives what is queued: connections, or errors to raise."""
+
+    family = socket.AF_UNIX
+
+    def __init__(self):
+        self.queue = []
+        self.accepts = 0
+
+    def fileno(self):
+        return 7
+
+    def accept(self):
+        self.accepts += 1
+        if not self.queue:
+            raise BlockingIOError
+        item = self.queue.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        return item, ("127.0.0.1", 1)
+
+
+class FakeTimer:
+    """What call_later gives."""
+
+    def __init__(self, loop):
+        self.loop = loop
+
+    def cancel(self):
+        self.loop.timers.clear()
+
+
+class FakeLoop:
+    """Keeps the reader, and the timers that are pending."""
+
+    def __init__(self):
+        self.reader = None
+        self.timers, self.delays = [], []
+
+    def add_reader(self, descriptor, callback):
+        assert descriptor == 7
+        assert self.reader is None
+        self.reader = callback
+
+    def remove_reader(self, descriptor):
+        assert self.reader is not None
+        self.reader = None
+
+    def call_later(self, delay, callback):
+        self.delays.append(delay)
+        self.timers.append(callback)
+        return FakeTimer(self)
+
+    def fire(self):
+        self.timers.pop()()
+
+
+class AskedAcceptor(Acceptor):
+    """One that asks the fake listener who waits, which the system does not know."""
+
+    def wanted(self):
+        return bool(self._listener.queue)
+
+
+class Scene:
+    """An acceptor that has been started."""
+
+    def __init__(self):
+        self.loop, self.listener = FakeLoop(), FakeListener()
+        self.accepted, self.exhausted = [], 0
+        self.acceptor = AskedAcceptor(self.loop, self.listener, self.accepted.append, self.exhaust)
+        self.acceptor.start()
+
+    def exhaust(self):
+        self.exhausted += 1
+
+
+@pytest.fixture
+def scene():
+    """An acceptor at work."""
+    return Scene()
+
+
+def test_connections_are_handed_over_ready_for_a_loop(scene):
+    """All that wait are accepted, and do not block."""
+    connections = [FakeConnection() for _ in range(3)]
+    scene.listener.queue += connections
+    scene.loop.reader()
+    assert scene.accepted == connections
+    assert all(connection.timeout == 0 for connection in connections)
+
+
+def test_a_flood_leaves_the_others_their_turn(scene):
+    """No more than a batch at once."""
+    scene.listener.queue += [FakeConnection() for _ in range(BATCH + 5)]
+    scene.loop.reader()
+    assert len(scene.accepted) == BATCH
+    scene.loop.reader()
+    assert len(scene.accepted) == BATCH + 5
+
+
+def test_nobody_is_accepted_in_vain(scene):
+    """Whether there is another one is asked, which costs less."""
+    scene.listener.queue += [FakeConnection() for _ in range(3)]
+    scene.loop.reader()
+    assert scene.listener.accepts == 3
+    scene.loop.reader()
+    assert scene.listener.accepts == 4
+    assert len(scene.accepted) == 3
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("error", [None, OSError(errno.EINVAL, "the client has gone")])
+def test_nagles_algorithm_is_turned_off(family, error):
+    """Whatever comes of it, the connection is handed over."""
+    calls = []
+
+    class Connection(FakeConnection):
+        def setsockopt(self, *option):
+            calls.append(option)
+            if error is not None:
+                raise error
+
+    listener, accepted = FakeListener(), []
+    listener.family = family
+    listener.queue.append(Connection())
+    acceptor = AskedAcceptor(FakeLoop(), listener, accepted.append, None)
+    acceptor.start()
+    acceptor._ready()
+    assert calls == [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    assert len(accepted) == 1
+
+
+@pytest.mark.parametrize("code", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN])
+def test_an_error_of_the_connections_is_passed_over(scene, code, caplog):
+    """The client has gone again, which is nobody's business; the next one is accepted."""
+    scene.listener.queue += [OSError(code, "passing"), FakeConnection()]
+    scene.loop.reader()
+    assert len(scene.accepted) == 1
+    assert not scene.exhausted
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_running_out_pauses_and_does_not_spin(scene, code, caplog):
+    """One attempt, one call for room, one line in the log; then it is tried again later."""
+    with caplog.at_level(logging.WARNING):
+        for attempt in range(1, 4):
+            scene.listener.queue.append(OSError(code, "none left"))
+            scene.loop.reader()
+            assert scene.listener.accepts == attempt
+            assert scene.loop.reader is None
+            assert scene.exhausted == attempt
+            scene.loop.fire()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"accepting is paused: [Errno {code}] none left"
+    ]
+    scene.listener.queue += [FakeConnection(), OSError(code, "none left")]
+    scene.loop.reader()
+    assert len(scene.accepted) == 1
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(
+    "code", [errno.EAGAIN, errno.EINTR, errno.ECONNABORTED, errno.EMFILE, errno.ENOBUFS]
+)
+def test_a_failure_at_any_accept_loses_nobody(code):
+    """Whichever attempt fails, everyone who waits is accepted in turn, once that can be."""
+    for k in range(6):
+        scene = Scene()
+        connections = [FakeConnection() for _ in range(5)]
+        scene.listener.queue += connections
+        scene.listener.queue.insert(k, OSError(code, "failed"))
+        while scene.listener.queue:
+            # The listener stays readable; or it is tried again after the pause.
+            (scene.loop.reader or scene.loop.fire)()
+        assert scene.accepted == connections
+        assert scene.exhausted == (code in (errno.EMFILE, errno.ENOBUFS))
+
+
+def test_it_can_be_stopped_and_started_again(scene):
+    """Both are idempotent; while stopped, the kernel keeps who connects."""
+    scene.acceptor.start()
+    scene.acceptor.stop()
+    scene.acceptor.stop()
+    assert scene.loop.reader is None
+    scene.acceptor.start()
+    scene.listener.queue.append(FakeConnection())
+    scene.loop.reader()
+    assert len(scene.accepted) == 1
+
+
+def test_stopping_ends_a_pause(scene):
+    """A server that stops does not begin to accept again."""
+    scene.listener.queue.append(OSError(errno.EMFILE, "none left"))
+    scene.loop.reader()
+    assert scene.loop.delays == [PAUSE]
+    scene.acceptor.stop()
+    assert not scene.loop.timers
+
+
+def test_it_stops_within_a_batch(scene):
+    """Whoever takes a connection may find that it was the last there is room for."""
+    scene.acceptor._accepted = lambda connection: scene.acceptor.stop()
+    scene.listener.queue += [FakeConnection() for _ in range(5)]
+    scene.loop.reader()
+    assert len(scene.listener.queue) == 4
+
+
+def test_making_room_may_stop_it(scene):
+    """What is done for want of room may be to close the server."""
+    scene.acceptor._exhausted = scene.acceptor.stop
+    scene.listener.queue.append(OSError(errno.EMFILE, "none left"))
+    scene.loop.reader()
+    assert scene.loop.reader is None
+
+
+def test_who_has_more_connections_gives_way(scene):
+    """Another process may take the next one; what it leaves is taken after a moment, more each
+    time, so that clients do not wait one by one for a process that is stuck."""
+    turn = False
+    scene.acceptor._is_my_turn = lambda: turn
+    scene.listener.queue += [FakeConnection() for _ in range(10)]
+    for total in (1, 3, 7):
+        scene.loop.reader()
+        assert scene.loop.delays[-1] == GIVE_WAY
+        assert scene.loop.reader is None
+        scene.loop.fire()
+        assert len(scene.accepted) == total
+    turn = True
+    scene.loop.reader()
+    assert len(scene.accepted) == 10
+    turn = False
+    scene.loop.reader()
+    scene.loop.fire()
+    scene.listener.queue += [FakeConnection() for _ in range(5)]
+    scene.loop.reader()
+    scene.loop.fire()
+    assert len(scene.accepted) == 11
+
+
+def test_giving_way_ends_with_the_accepting(scene):
+    """The first of what was left may be the last that there is room for."""
+    scene.acceptor._is_my_turn = lambda: False
+    scene.acceptor._left_over = 4
+    scene.acceptor._accepted = lambda connection: scene.acceptor.stop()
+    scene.listener.queue += [FakeConnection() for _ in range(5)]
+    scene.loop.reader()
+    scene.loop.fire()
+    assert len(scene.listener.queue) == 4
+    assert scene.loop.reader is None
+
+
+def test_whether_somebody_waits_can_be_asked():
+    """Without accepting them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        acceptor = Acceptor(FakeLoop(), listener, None, None)
+        assert not acceptor.wanted()
+        with socket.create_connection(listener.getsockname()):
+            assert acceptor.wanted()

@@ -1,0 +1,100 @@
+"""Drives a RequestReader over pieces of a stream, as a connection would."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+from wire import Seen
+
+from aiowsgi.exceptions import RequestError
+from aiowsgi.http1 import head_parser
+from aiowsgi.http1.messages import END_OF_BODY, NEED_DATA, HeadParser, Limits, Request
+from aiowsgi.http1.reader import RequestReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PARSERS = ("h11", "httptools")
+
+
+class Reading(NamedTuple):
+    """What a stream was read as."""
+
+    requests: tuple[tuple[Request, bytes], ...]
+    """The requests that came to their end, and their bodies."""
+    status: int | None
+    """The refusal that ended the reading, if one did."""
+
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        return tuple(Seen(r.method, r.target, r.host, body) for r, body in self.requests)
+
+    @property
+    def alike(self) -> object:
+        """What must not depend on the parser: field names may differ in case."""
+        requests = [
+            (request._replace(fields=[(n.lower(), v) for n, v in request.fields]), body)
+            for request, body in self.requests
+        ]
+        return requests, self.status
+
+
+def read(
+    parser: str | HeadParser,
+    pieces: Iterable[bytes],
+    limits: Limits | None = None,
+    *,
+    forgetful: bool = False,
+) -> Reading:
+    """Feed the pieces one by one, taking after each whatever has become complete.
+
+    ``forgetful`` has every request read as if it were the connection's first.
+    """
+    parse_head = head_parser(parser) if isinstance(parser, str) else parser
+    reader = RequestReader(parse_head, limits or Limits())
+    requests: list[tuple[Request, bytes]] = []
+    current: Request | None = None
+    body = b""
+    try:
+        for piece in pieces:
+            at_once = None if current or forgetful else reader.next_at_once(piece)
+            if at_once is not None:
+                requests.append((at_once, b""))
+                continue
+            reader.feed(piece)
+            while True:
+                if current is None:
+                    if forgetful:
+                        reader.forget()
+                    current, body = reader.next_request(), b""
+                    if current is None:
+                        break
+                event = reader.next_body()
+                if event is NEED_DATA:
+                    break
+                if event is END_OF_BODY:
+                    requests.append((current, body))
+                    current = None
+                else:
+                    body += event
+    except RequestError as error:
+        return Reading(tuple(requests), error.status)
+    return Reading(tuple(requests), None)
+
+
+def in_pieces(data: bytes, size: int) -> list[bytes]:
+    """The data in pieces of ``size`` bytes."""
+    return [data[i : i + size] for i in range(0, len(data), size)]
+
+
+def by_heads(data: bytes) -> list[bytes]:
+    """The data cut behind every empty line, where most requests end."""
+    *heads, rest = data.split(b"\r\n\r\n")
+    return [head + b"\r\n\r\n" for head in heads] + [rest] * bool(rest)
+
+
+def split_at(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    """The data cut at each of the places, which are taken modulo its length."""
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:stop] for start, stop in itertools.pairwise(places)]

@@ -1,0 +1,138 @@
+"""Configurations that follow one another, with a crew that only notes what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aiowsgi.config.options import Config
+from aiowsgi.exceptions import ConfigError
+from aiowsgi.net.listeners import Listeners
+from aiowsgi.supervisor import generations as module
+from aiowsgi.supervisor.generations import Generation, Generations
+
+FIRST = Config(app="shop:app", workers=2, threads=4)
+
+
+class FakeCrew:
+    """Starts workers that are nothing but themselves, or cannot."""
+
+    def __init__(self, error: OSError | None = None) -> None:
+        self.error = error
+        # Number of the generation, application and threads of each worker; and the workers.
+        self.started: list[tuple[int, str, int]] = []
+        self.workers: list[object] = []
+        self.retired: list[tuple[object, float]] = []
+
+    def start(self, number: int, charge: dict[str, Any], listeners: object) -> object:
+        if self.error is not None:
+            raise self.error
+        self.started.append((number, charge["app"], charge["config"]["threads"]))
+        self.workers.append(object())
+        return self.workers[-1]
+
+    def retire(self, worker: object, grace: float) -> None:
+        self.retired.append((worker, grace))
+
+
+def following(reread: Callable[[], Config]) -> Generations:
+    """Generations of which the first is there."""
+    return Generations(FIRST, Listeners([]), reread)
+
+
+def changed(**options: object) -> Config:
+    """What a configuration file says by now."""
+    return Config(**{"app": "shop:app", "workers": 2, "threads": 4, **options})
+
+
+def test_size_and_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are as many as are asked for, or as processors; no limit is None."""
+    monkeypatch.setattr(module, "usable_processors", lambda: 7)
+    given = Generation(1, Config(workers=3, graceful_timeout=5), {})
+    assert (given.size, given.grace) == (3, 5)
+    left = Generation(1, Config(workers="auto", graceful_timeout=0), {})
+    assert (left.size, left.grace) == (7, None)
+
+
+def test_one_that_passes() -> None:
+    """The generation of the worker on trial is the present one when that serves, not before."""
+    generations, crew = following(lambda: changed(app="new:app", threads=9, workers=3)), FakeCrew()
+    generations.try_next(crew)
+    assert crew.started == [(2, "new:app", 9)]
+    assert generations.trying
+    assert generations.present.config == FIRST
+    (worker,) = crew.workers
+    assert not generations.passed(object())
+    assert generations.passed(worker)
+    assert (generations.present.number, generations.present.size) == (2, 3)
+    assert not generations.trying
+    assert not generations.passed(worker)
+
+
+def test_one_that_fails() -> None:
+    """Nothing has changed, and the next one has a number of its own."""
+    generations, crew = following(lambda: changed(threads=9)), FakeCrew()
+    generations.try_next(crew)
+    (worker,) = crew.workers
+    assert not generations.failed(object())
+    assert generations.failed(worker)
+    assert not generations.trying
+    assert not generations.failed(worker)
+    assert generations.present.config == FIRST
+    generations.try_next(crew)
+    assert crew.started == [(2, "shop:app", 9), (3, "shop:app", 9)]
+
+
+def test_a_trial_takes_the_place_of_another() -> None:
+    """The worker that was on trial goes, and means nothing any more."""
+    generations, crew = following(changed), FakeCrew()
+    generations.try_next(crew)
+    generations.try_next(crew)
+    first, _ = crew.workers
+    assert crew.retired == [(first, 0)]
+    assert generations.trying
+    assert not generations.failed(first)
+    assert not generations.passed(first)
+
+
+def test_what_takes_a_restart(caplog: pytest.LogCaptureFixture) -> None:
+    """Options of the supervising process stay as they are, and it is said."""
+    generations = following(lambda: changed(backlog=5, threads=9))
+    generations.renew()
+    assert generations.present.config == changed(threads=9)
+    assert caplog.messages == ["backlog has changed, which takes a restart"]
+
+
+def no_configuration() -> Config:
+    """There is a mistake in it."""
+    raise ConfigError("thread: did you mean threads?")
+
+
+@pytest.mark.parametrize(
+    ("reread", "crew", "message"),
+    [
+        (no_configuration, FakeCrew(), "did you mean threads"),
+        (lambda: changed(app=None), FakeCrew(), "no application is named any more"),
+        (changed, FakeCrew(OSError("no more processes")), "no more processes"),
+    ],
+)
+def test_none_to_try(reread: Callable[[], Config], crew: FakeCrew, message: str) -> None:
+    """A configuration or a worker that is not to be had changes nothing."""
+    generations = following(reread)
+    with pytest.raises((ConfigError, OSError), match=message):
+        generations.try_next(crew)
+    assert not generations.trying
+    assert generations.present.config == FIRST
+
+
+def test_renewing(caplog: pytest.LogCaptureFixture) -> None:
+    """In development the next is the present one at once, with the old options if it must."""
+    good = [changed(threads=9)]
+    generations = following(lambda: good.pop() if good else no_configuration())
+    for number in (2, 3):
+        generations.renew()
+        assert generations.present.number == number
+        assert generations.present.charge["config"]["threads"] == 9
+    assert caplog.messages == ["the old configuration stays: thread: did you mean threads?"]

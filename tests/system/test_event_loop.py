@@ -1,0 +1,33 @@
+"""Which event loop is made."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+import uvloop
+
+from aiowsgi.exceptions import ConfigError
+from aiowsgi.system.event_loop import loop_factory
+
+
+@pytest.mark.parametrize(
+    ("name", "factory"),
+    [
+        ("auto", uvloop.new_event_loop),
+        ("uvloop", uvloop.new_event_loop),
+        ("asyncio", asyncio.new_event_loop),
+    ],
+)
+def test_installed(name: str, factory: object) -> None:
+    """``auto`` is uvloop where that is installed."""
+    assert loop_factory(name) is factory
+
+
+def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, ``auto`` is asyncio's own, and asking for it by name an error."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)  # type: ignore[arg-type]
+    assert loop_factory("auto") is asyncio.new_event_loop
+    with pytest.raises(ConfigError, match="loop: uvloop is not installed"):
+        loop_factory("uvloop")

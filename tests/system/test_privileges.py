@@ -1,0 +1,224 @@
+"""Pid files, users and groups; what takes root is tried in a child process."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import ROOT
+
+from aiowsgi.exceptions import ConfigError
+from aiowsgi.system.privileges import Identity, pid_file
+
+ME = Identity()
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+NOT_AS_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may become anybody")
+NOBODY = pwd.getpwnam("nobody")
+ABSENT = "54321"
+
+
+# Users and groups
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    ("user", "group", "identity"),
+    [
+        (None, None, Identity()),
+        ("nobody", None, Identity(NOBODY.pw_uid, NOBODY.pw_gid, "nobody")),
+        (str(NOBODY.pw_uid), None, Identity(NOBODY.pw_uid, NOBODY.pw_gid, "nobody")),
+        ("nobody", "root", Identity(NOBODY.pw_uid, 0, "nobody")),
+        (None, "7", Identity(gid=7)),
+        (ABSENT, "7", Identity(int(ABSENT), 7)),
+    ],
+)
+def test_identity(user: str | None, group: str | None, identity: Identity) -> None:
+    """Names or numbers; a user brings its own group unless another is given."""
+    assert Identity.of(user, group) == identity
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "message"),
+    [
+        ("nobody-of-that-name", None, "user: there is no user nobody-of-that-name"),
+        (None, "no-group-of-that-name", "group: there is no group no-group-of-that-name"),
+        (ABSENT, None, f"user: {ABSENT} has no group of its own here; give group too"),
+    ],
+)
+def test_unknown(user: str | None, group: str | None, message: str) -> None:
+    """A name that does not exist is the operator's mistake."""
+    with pytest.raises(ConfigError, match=message):
+        Identity.of(user, group)
+
+
+def test_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root may only be what it is already."""
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY.pw_uid)
+    monkeypatch.setattr(os, "getegid", lambda: NOBODY.pw_gid)
+    assert Identity.of("nobody", None).is_mine()
+    with pytest.raises(ConfigError, match="user: only root can change it"):
+        Identity.of("root", None)
+    with pytest.raises(ConfigError, match="group: only root can change it"):
+        Identity.of(None, "0")
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    ("identity", "expected"),
+    [
+        ('Identity.of("nobody", None)', [NOBODY.pw_uid, NOBODY.pw_gid, [NOBODY.pw_gid]]),
+        (f'Identity.of("{ABSENT}", "7")', [int(ABSENT), 7, [7]]),
+        ('Identity.of(None, "7")', [0, 7, [7]]),
+    ],
+)
+def test_assume(tmp_path: Path, identity: str, expected: list[object]) -> None:
+    """Root's groups go with root, there is no way back, and files go along."""
+    socket_file = tmp_path / "socket"
+    socket_file.touch()
+    script = f"""
+import os
+from aiowsgi.system.privileges import Identity
+identity = {identity}
+identity.own([{str(socket_file)!r}])
+identity.assume()
+print([os.geteuid(), os.getegid(), os.getgroups()])
+if os.geteuid():
+    try:
+        os.setuid(0)
+    except PermissionError:
+        print("no way back")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == str(expected)
+    assert lines[1:] == ["no way back"] * bool(expected[0])
+    status = socket_file.stat()
+    assert [status.st_uid, status.st_gid] == expected[:2]
+
+
+def test_nothing_to_assume(tmp_path: Path) -> None:
+    """Who is it already changes nothing, and gives nothing away."""
+    before = os.getresuid(), os.getresgid(), os.getgroups()
+    ME.own([str(tmp_path / "no such file")])
+    ME.assume()
+    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+
+
+@NOT_AS_ROOT
+def test_own_group() -> None:
+    """One's own names are accepted without root."""
+    names = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+    assert Identity.of(*names).is_mine()
+
+
+# The pid file
+
+
+def test_pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number stands in the file for the time of the block, wherever the process goes."""
+    monkeypatch.chdir(tmp_path)
+    with pid_file("server.pid", ME):
+        os.chdir("/")
+        assert (tmp_path / "server.pid").read_text() == f"{os.getpid()}\n"
+    assert not (tmp_path / "server.pid").exists()
+
+
+def test_no_pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a name there is none."""
+    monkeypatch.chdir(tmp_path)
+    with pid_file(None, ME):
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "1\n", f"{os.getpid()}\n", "a stale number that is long"],
+    ids=["empty", "init", "ours", "long"],
+)
+def test_stale(tmp_path: Path, content: str) -> None:
+    """A file that nobody holds is replaced, also one with a number that lives again."""
+    path = tmp_path / "server.pid"
+    path.write_text(content)
+    with pid_file(str(path), ME):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_live(tmp_path: Path) -> None:
+    """A file that a live process holds is left alone."""
+    path = tmp_path / "server.pid"
+    with pid_file(str(path), ME):
+        with (
+            pytest.raises(ConfigError, match=f"process {os.getpid()} is running"),
+            pid_file(str(path), ME),
+        ):
+            raise AssertionError("two have the file")
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_unwritable(tmp_path: Path) -> None:
+    """A path that cannot be written is the operator's mistake."""
+    with (
+        pytest.raises(ConfigError, match=r"pid: .*no such file or directory"),
+        pid_file(str(tmp_path / "none" / "server.pid"), ME),
+    ):
+        pass
+
+
+def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that knows no locks gets its own message."""
+
+    def fail(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with (
+        pytest.raises(ConfigError, match="operation not supported"),
+        pid_file(str(tmp_path / "server.pid"), ME),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("put_back", [lambda path: path.touch(), lambda path: None])
+def test_owner_leaves_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put_back: Callable[[Path], None]
+) -> None:
+    """A file that its owner removes while it is being locked is opened anew."""
+    import fcntl
+
+    path = tmp_path / "server.pid"
+    real, calls = fcntl.flock, []
+
+    def lock(descriptor: int, operation: int) -> None:
+        if not calls:
+            path.unlink()
+            put_back(path)
+        calls.append(descriptor)
+        real(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", lock)
+    with pid_file(str(path), ME):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert len(calls) == 2
+
+
+def test_directory_closed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not remove the file any more leaves it behind without a word."""
+    path = tmp_path / "server.pid"
+
+    def fail(*_: object) -> None:
+        raise PermissionError
+
+    with pid_file(str(path), ME):
+        monkeypatch.setattr(os, "unlink", fail)
+    monkeypatch.undo()
+    assert path.exists()
+    with pid_file(str(path), ME):
+        assert path.read_text() == f"{os.getpid()}\n"

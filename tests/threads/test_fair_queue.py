@@ -1,0 +1,193 @@
+"""Fairness before the pool: tickets, and who waits for them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from aiowsgi.config.values import route_limit
+from aiowsgi.threads.fair_queue import FairQueue, QueueRules
+
+
+class FakeExchange:
+    """What a dispatcher looks at."""
+
+    def __init__(self, path="/", client="192.0.2.1"):
+        self.origin = SimpleNamespace(client=(client, 4711))
+        self.request = SimpleNamespace(path=path)
+        self.aborted = False
+
+    def run(self):
+        """What a thread calls."""
+
+    def abort(self):
+        """The connection is torn."""
+        self.aborted = True
+
+
+class Bench:
+    """A dispatcher, and what it gave to threads."""
+
+    def __init__(self, *, threads=4, per_client=0, routes=(), lanes=()):
+        self.fairness = QueueRules.of(
+            threads=threads,
+            per_client=per_client,
+            route_limits=map(route_limit, routes),
+            reserved=map(route_limit, lanes),
+        )
+        self.started = []
+        self.shut_down = False
+        self.dispatcher = FairQueue(self.fairness, self.execute)
+
+    def execute(self, run):
+        if self.shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        self.started.append(run.__self__)
+
+    def submit(self, *paths, client="192.0.2.1"):
+        exchanges = [FakeExchange(path, client) for path in paths]
+        for exchange in exchanges:
+            self.dispatcher.submit(exchange)
+        return exchanges
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, False),
+        ({"per_client": 1}, True),
+        ({"routes": ["/a=1"]}, True),
+        ({"lanes": ["/a=1"]}, True),
+    ],
+)
+def test_fairness_is_something_or_nothing(options, wanted):
+    """Without any option there is no queue before the pool."""
+    assert bool(Bench(**options).fairness) is wanted
+
+
+def test_a_client_has_so_many_threads():
+    """What is beyond the limit waits, and the other clients do not wait behind it."""
+    bench = Bench(per_client=2)
+    first, second, third, fourth = bench.submit("/", "/", "/", "/")
+    (other,) = bench.submit("/", client="192.0.2.2")
+    assert bench.started == [first, second, other]
+    assert len(bench.dispatcher) == 2
+    bench.dispatcher.release(other)
+    assert bench.started == [first, second, other]
+    bench.dispatcher.release(second)
+    assert bench.started == [first, second, other, third]
+    bench.dispatcher.release(first)
+    assert bench.started[-1] is fourth
+    assert not len(bench.dispatcher)
+
+
+def test_a_client_without_an_address_is_nobody_in_particular():
+    """Behind a unix socket that nobody says anything of, all would be one client."""
+    bench = Bench(per_client=1)
+    assert bench.submit("/", "/", client="") == bench.started
+
+
+@pytest.mark.parametrize(
+    ("path", "waits"),
+    [
+        ("/reports/a", True),
+        ("/reports/a/b", True),
+        ("/slow", True),
+        ("/%73low", True),
+        ("/reports/%C3%A9", True),
+        ("/reports", False),
+        ("/x/reports/a", False),
+        ("/slow/a", False),
+    ],
+)
+def test_a_route_has_so_many_threads(path, waits):
+    """Patterns match the path as a whole, and share the threads of their rule."""
+    bench = Bench(routes=["/reports/*,/slow=1"])
+    bench.submit("/reports/z", path)
+    assert len(bench.dispatcher) == waits
+
+
+def test_threads_are_reserved():
+    """All others have the threads that are left, and those of the lane have any."""
+    bench = Bench(threads=3, lanes=["/healthz,/login*=1"])
+    _, second, third = bench.submit("/", "/", "/")
+    lane = bench.submit("/login/form", "/healthz")
+    assert bench.started[2:] == lane
+    bench.dispatcher.release(lane[0])
+    assert third not in bench.started
+    bench.dispatcher.release(second)
+    assert bench.started[-1] is third
+
+
+def test_who_waits_is_served_in_the_order_of_arrival_as_far_as_tickets_allow():
+    """Several rules apply at once; one who lacks another ticket is passed over."""
+    bench = Bench(threads=3, routes=["/a=1"], lanes=["/l=1"])
+    running, _, other_a, plain = bench.submit("/a", "/b", "/a", "/c")
+    assert len(bench.dispatcher) == 2
+    bench.dispatcher.release(bench.started[1])
+    assert bench.started[-1] is plain
+    bench.dispatcher.release(running)
+    assert bench.started[-1] is other_a
+
+
+def test_one_ticket_given_back_starts_one():
+    """However many wait, and two that end start two."""
+    bench = Bench(per_client=2)
+    exchanges = bench.submit(*["/"] * 6)
+    bench.dispatcher.release(exchanges[0])
+    assert bench.started == exchanges[:3]
+    bench.dispatcher.release(exchanges[1])
+    bench.dispatcher.release(exchanges[2])
+    assert bench.started == exchanges[:5]
+
+
+def test_a_ticket_is_given_back_once():
+    """A detached thread gives its ticket back when it is replaced, and says so again later."""
+    bench = Bench(per_client=1)
+    first, second, third = bench.submit("/", "/", "/")
+    bench.dispatcher.release(first)
+    bench.dispatcher.release(first)
+    assert bench.started == [first, second]
+    assert third not in bench.started
+
+
+def test_whoever_is_withdrawn_waits_no_longer():
+    """It takes no ticket; one that was in the pool's queue gives its own back."""
+    bench = Bench(per_client=1)
+    first, second, third = bench.submit("/", "/", "/")
+    assert bench.dispatcher.withdraw(second) is True
+    assert not bench.dispatcher.withdraw(first)
+    assert bench.started == [first, third]
+
+
+def test_whether_one_is_admitted():
+    """Who has its tickets is not one of those that wait."""
+    bench = Bench(per_client=1)
+    bench.submit("/")
+    assert not bench.dispatcher.admits(FakeExchange())
+    assert bench.dispatcher.admits(FakeExchange(client="192.0.2.2"))
+
+
+def test_an_executor_that_was_shut_down():
+    """The one who is submitted hears of it, and whoever waited is cut off."""
+    bench = Bench(per_client=1)
+    first, second, third = bench.submit("/", "/", "/")
+    bench.shut_down = True
+    with pytest.raises(RuntimeError):
+        bench.submit("/", client="192.0.2.2")
+    assert bench.dispatcher.admits(FakeExchange(client="192.0.2.2"))
+    bench.dispatcher.release(first)
+    assert second.aborted
+    assert third.aborted
+    assert not len(bench.dispatcher)
+
+
+def test_what_has_ended_is_forgotten():
+    """Of a million addresses nothing is kept."""
+    bench = Bench(per_client=1)
+    for number in range(10):
+        (exchange,) = bench.submit("/", client=f"192.0.2.{number}")
+        bench.dispatcher.release(exchange)
+    assert not bench.dispatcher._out
+    assert not bench.dispatcher._holders
