@@ -165,7 +165,7 @@ class Connection(Dialogue):
         deadline = self._look_client(now)
         owner = self._outlet.owner
         if isinstance(owner, Exchange) and self.state is _SERVING:
-            look = self._look_running if owner.started_at else self._look_queued
+            look = self._look_running if owner.record.started_at else self._look_queued
             deadline = min(deadline, look(owner, now))
         return deadline
 
@@ -186,27 +186,29 @@ class Connection(Dialogue):
 
     def _look_queued(self, exchange: Exchange, now: float) -> float:
         hub = self._hub
-        deadline = _after(exchange.queued_at - exchange.waited_before, hub.timeouts.queue)
+        record = exchange.record
+        deadline = _after(record.queued_at - record.waited_before, hub.timeouts.queue)
         if deadline <= now and self._outlet.revoke(exchange, unless_claimed=True):
             hub.abandon(exchange)
-            self._refuse(RequestError(503, BUSY), exchange.request, RETRY_AFTER)
+            self._refuse(RequestError(503, BUSY), exchange.request, RETRY_AFTER, record)
         return deadline
 
     def _look_running(self, exchange: Exchange, now: float) -> float:
-        if exchange.finished_at:
+        record = exchange.record
+        if record.finished_at:
             # What is left is the client's to read, and the thread's to close.
             return inf
-        deadline = _after(exchange.started_at, self._hub.timeouts.request)
+        deadline = _after(record.started_at, self._hub.timeouts.request)
         if deadline <= now and self._outlet.revoke(exchange, unless_claimed=False):
             # Whatever its thread still gives goes nowhere now.
-            self._hub.overtime.detach(exchange)
+            self._hub.overtime.detach(record)
             exchange.client_gone()
             if exchange.begun:
                 self._tear()
             else:
-                exchange.overruled = True
+                record.overruled = True
                 overdue = RequestError(504, "The application took too long to answer.")
-                self._refuse(overdue, exchange.request)
+                self._refuse(overdue, exchange.request, record=record)
         return deadline
 
     def _look_lingering(self, now: float) -> float:

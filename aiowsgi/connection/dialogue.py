@@ -39,6 +39,7 @@ from aiowsgi.connection.timer_wheel import Timed
 from aiowsgi.connection.transport import Line
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
 from aiowsgi.exchange.exchange import CONTINUE, Exchange
+from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.exchange.request_body import (
     BUFFER_SIZE,
     HIGH_WATER,
@@ -185,7 +186,7 @@ class Dialogue(Line):
 
     def _count_as_left(self, exchange: Exchange) -> None:
         if self._hub.left is not None and not exchange.disconnected.is_set():
-            self._hub.left(exchange)
+            self._hub.left(exchange.record)
 
     # Request bodies
 
@@ -281,8 +282,9 @@ class Dialogue(Line):
         exchange = Exchange(hub.service, self._outlet, environ, request, self._received_at)
         if hub.trusted is not None and hub.trusted.trusts(self._peer.remote_addr or None):
             upstream = ProxyTrace.of(request.fields)
-            exchange.waited_before = upstream.waited
-            exchange.request_id = upstream.request_id or exchange.request_id
+            record = exchange.record
+            record.waited_before = upstream.waited
+            record.request_id = upstream.request_id or record.request_id
         return exchange
 
     def _submit(self, exchange: Exchange) -> None:
@@ -291,7 +293,7 @@ class Dialogue(Line):
         request = exchange.request
         if hub.refuses(exchange):
             exchange.give_up()
-            self._refuse(RequestError(503, BUSY), request, RETRY_AFTER)
+            self._refuse(RequestError(503, BUSY), request, RETRY_AFTER, exchange.record)
             return
         self.state = _SERVING
         self._client_closes = not request.keep_alive
@@ -302,10 +304,17 @@ class Dialogue(Line):
         except RuntimeError:
             # The embedder's executor was shut down before the server was.
             exchange.give_up()
-            self._refuse(RequestError(503, "The server is stopping."), request)
+            stopping = RequestError(503, "The server is stopping.")
+            self._refuse(stopping, request, record=exchange.record)
 
-    def _refuse(self, error: RequestError, request: Request | None, fields: Fields = ()) -> None:
-        """Answer a request that no application will see."""
+    def _refuse(
+        self,
+        error: RequestError,
+        request: Request | None,
+        fields: Fields = (),
+        record: RequestRecord | None = None,
+    ) -> None:
+        """Answer instead of the application. ``record`` is that of the request's exchange."""
         service = self._hub.service
         if self._collecting is not None:
             self._collecting[1].close()
@@ -331,8 +340,11 @@ class Dialogue(Line):
         with suppress(ClientDisconnected):
             self._outlet.send(self, (head.data,), last=True, close=not keep)
         if service.refused is not None:
-            size = max(0, head.length)
-            service.refused(self._peer, request, error.status, size, self._received_at)
+            if record is None:
+                peer, received_at = self._peer, self._received_at or monotonic()
+                client = peer.remote_addr, int(peer.remote_port or 0)
+                record = RequestRecord(request, client, service.next_id(), received_at, 0.0)
+            service.refused(record.refused(error.status, max(0, head.length)))
         # Not at once: many refusals in a row would nest.
         self._hub.loop.call_soon(self._attend)
 

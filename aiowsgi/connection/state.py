@@ -27,6 +27,7 @@ from aiowsgi.threads.watchdog import DetachPolicy, RequestWatchdog
 
 if TYPE_CHECKING:
     from aiowsgi.connection.connection import Connection
+    from aiowsgi.exchange.record import RequestRecord
     from aiowsgi.proxy.headers import TrustedPeers
 
 __all__ = ["ServerState", "Timeouts"]
@@ -84,7 +85,7 @@ class ServerState:
     """Who may have how many threads."""
     budget: DetachPolicy = field(default_factory=DetachPolicy)
     """How many threads may hang beyond the request timeout."""
-    left: Callable[[Exchange], object] | None = None
+    left: Callable[[RequestRecord], object] | None = None
     """Called when a client closes before its response is complete; None where nobody counts."""
     trusted: TrustedPeers | None = None
     """Whose X-Forwarded-* and Forwarded fields are believed; None: nobody looks at them."""
@@ -130,18 +131,18 @@ class ServerState:
         if self.fairness:
             self.dispatcher = dispatcher = FairQueue(self.fairness, self.execute)
             self.overtime.replaced = dispatcher.release
-            self.service.released = lambda exchange: self.wakeups.call(
-                partial(dispatcher.release, exchange)
+            self.service.released = lambda record: self.wakeups.call(
+                partial(dispatcher.release, record)
             )
 
     @property
-    def detached(self) -> list[Exchange]:
+    def detached(self) -> list[RequestRecord]:
         """Those whose threads hang beyond the request timeout."""
         return self.overtime.detached
 
     def refuses(self, exchange: Exchange) -> bool:
         """Whether ``exchange`` may not wait for a thread: too many do, or it has waited enough."""
-        if exchange.waited_before and 0 < self.timeouts.queue <= exchange.waited_before:
+        if 0 < self.timeouts.queue <= exchange.record.waited_before:
             return True
         waiting = self.waiting() + len(self.on_the_way)
         if self.dispatcher is not None and not self.dispatcher.admits(exchange):
@@ -171,7 +172,7 @@ class ServerState:
         abandoned = self.service.abandoned
         abandoned.add(exchange)
         # The worker that finds it says so before it takes it out: one of us sees the other.
-        if exchange.ended:
+        if exchange.record.ended:
             abandoned.discard(exchange)
         elif len(abandoned) > self.queue_size and isinstance(self.executor, WorkerPool):
             # A copy, since workers may take some out meanwhile.

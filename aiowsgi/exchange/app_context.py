@@ -25,8 +25,7 @@ from aiowsgi.wsgi.handler import Environ, Response, WSGIApplication
 
 if TYPE_CHECKING:
     from aiowsgi.exchange.exchange import Exchange
-    from aiowsgi.http1.messages import Request
-    from aiowsgi.wsgi.environ import ConnectionInfo
+    from aiowsgi.exchange.record import RequestRecord
 
 __all__ = ["AppContext"]
 
@@ -43,18 +42,15 @@ class AppContext:
         self.server = server
         # The server stops: responses from now on end their connections. Set by the loop once.
         self.draining = False
-        # Called by the worker when an exchange is over, for the access log and the metrics.
-        self.finished: Callable[[Exchange, Response, Environ], None] | None = None
-        # Called by the loop when it answered by itself: peer, request if it was read, status, size
-        # of the body, and when the request's first byte came.
-        self.refused: Callable[[ConnectionInfo, Request | None, int, int, float], None] | None = (
-            None
-        )
-        # Called by the worker when it is free again; None where nobody waits for that.
-        self.released: Callable[[Exchange], object] | None = None
-        # What runs, by the identity of its thread: entered and taken out by the workers, looked at
-        # by the loop. None where nobody looks.
-        self.running: dict[int, Exchange] | None = None
+        # Called by the worker at the end of an exchange, for the access log and the metrics.
+        self.finished: Callable[[RequestRecord, Response, Environ], None] | None = None
+        # Called by the event loop when it has answered by itself.
+        self.refused: Callable[[RequestRecord], None] | None = None
+        # Called by the worker when it is free again; None if nothing waits for that.
+        self.released: Callable[[RequestRecord], object] | None = None
+        # The requests that run, by the identity of their thread: entered and removed by the
+        # workers, read by the event loop. None if nothing reads it.
+        self.running: dict[int, RequestRecord] | None = None
         # Those that no thread need begin with, though they are in the pool's queue still. Entered
         # by the loop, taken out by the worker that finds one.
         self.abandoned: set[Exchange] = set()

@@ -8,7 +8,6 @@ part again, but through the outlet, the body and `DisconnectEvent`, which each s
 from __future__ import annotations
 
 import logging
-import re
 from io import BytesIO
 from threading import get_ident
 from time import monotonic
@@ -18,6 +17,7 @@ from aiowsgi.exceptions import ClientDisconnected
 from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.exchange.disconnect import DisconnectEvent
 from aiowsgi.exchange.output import ResponseOutput
+from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.exchange.request_body import StreamedBody
 from aiowsgi.http1.messages import Request
 from aiowsgi.http1.response import Fields, ResponseContext, check_fields
@@ -32,13 +32,12 @@ logger = logging.getLogger("aiowsgi.server")
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Asks a client for the content that it holds back (RFC 9110 section 15.2.1)."""
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
-
 
 class Exchange:
     """A request on its way through a worker thread; a `Sink` for its response."""
 
     __slots__ = (
+        "_environ",
         "_length",
         "_outlet",
         "_response",
@@ -46,17 +45,8 @@ class Exchange:
         "_stream",
         "_streamed",
         "disconnected",
-        "ended",
-        "finished_at",
-        "origin",
-        "overruled",
-        "queued_at",
-        "received_at",
+        "record",
         "request",
-        "request_id",
-        "started_at",
-        "thread_id",
-        "waited_before",
     )
 
     def __init__(
@@ -71,8 +61,7 @@ class Exchange:
         has no body unless `carry` adds one."""
         self._service = service
         self._outlet = outlet
-        # Where it comes from: the client's address, not as the application may have left it.
-        self.origin = environ
+        self._environ = environ
         # wsgi.input, made when the worker begins if there is no body; the bytes that it gives, or
         # CHUNKED; and what the loop feeds, None where the body is complete.
         self._stream: IO[bytes] | None = None
@@ -80,23 +69,10 @@ class Exchange:
         self._streamed: StreamedBody | None = None
         self._response: Response | None = None
         self.request = request
-        # For the logs, and for whoever follows a request from proxy to application.
-        self.request_id = service.next_id()
+        self.record = RequestRecord(
+            request, environ.client, service.next_id(), received_at, monotonic()
+        )
         self.disconnected = DisconnectEvent()
-        # Seconds that it waited in a trusted proxy before it came here.
-        self.waited_before = 0.0
-        # Identity of the worker thread; 0 before there is one.
-        self.thread_id = 0
-        # The worker has come to its end with it.
-        self.ended = False
-        # The loop has answered in its place, and reported that: what still comes is nobody's.
-        self.overruled = False
-        # Monotonic seconds: first byte of the request, given to the pool, taken by a thread, last
-        # byte of the response sent or kept. 0 for what has not happened.
-        self.received_at = received_at
-        self.queued_at = monotonic()
-        self.started_at = 0.0
-        self.finished_at = 0.0
 
     def carry(
         self, stream: IO[bytes], length: int, streamed: StreamedBody | None = None
@@ -114,49 +90,49 @@ class Exchange:
 
     def run(self) -> None:
         """Answer the request; raises nothing. Does nothing where nobody waits for the answer."""
-        service = self._service
+        service, record = self._service, self.record
         if not self._outlet.claim(self):
             self.give_up()
             # In this order: see `ServerState.abandon`.
-            self.ended = True
+            record.ended = True
             service.abandoned.discard(self)
             return
-        self.thread_id = ident = get_ident()
-        self.started_at = monotonic()
+        record.thread_id = ident = get_ident()
+        record.started_at = monotonic()
         if service.running is not None:
-            service.running[ident] = self
+            service.running[ident] = record
         try:
             environ = self._make_environ()
             response = self._response = Response(self)
             run_application(service.app, environ, response, self)
-            if not self.finished_at:
-                self._outlet.abort(self)
-                self.finished_at = monotonic()
+            if not record.finished_at:
+                self.abort()
             service.environ["wsgi.errors"].flush()
-            if service.finished is not None and not self.overruled:
-                service.finished(self, response, environ)
+            if service.finished is not None and not record.overruled:
+                record.status, record.response_bytes = response.status, response.body_bytes
+                service.finished(record, response, environ)
         except BaseException:
             # A fault of this server's own: the client must not wait for an answer that never comes.
-            self._outlet.abort(self)
-            logger.exception("internal error in %s", self.describe())
+            self.abort()
+            logger.exception("internal error in %s", record.describe())
         finally:
             # Break the cycle, so that everything is freed here and not by the garbage collector.
             self._response = None
-            self.ended = True
+            record.ended = True
             if self._stream is not None and self._streamed is None:
                 self._stream.close()
             if service.running is not None:
                 del service.running[ident]
             if service.released is not None:
-                service.released(self)
+                service.released(record)
 
     def _make_environ(self) -> Environ:
         stream = BytesIO() if self._stream is None else self._stream
-        environ = self.origin.build(self.request, stream, self._length)
+        environ = self._environ.build(self.request, stream, self._length)
         environ["aiowsgi.disconnected"] = self.disconnected
-        environ["aiowsgi.request_id"] = self.request_id
+        environ["aiowsgi.request_id"] = self.record.request_id
         if timeout := self._service.request_timeout:
-            environ["aiowsgi.deadline"] = self.started_at + timeout
+            environ["aiowsgi.deadline"] = self.record.started_at + timeout
         environ["wsgi.early_hints"] = self._send_early_hints
         return environ
 
@@ -199,12 +175,13 @@ class Exchange:
 
     def _own_fields(self) -> str:
         """What an operator may want to see of a request in its response."""
-        lines = f"X-Request-Id: {self.request_id}\r\n" if self._service.send_id else ""
+        record = self.record
+        lines = f"X-Request-Id: {record.request_id}\r\n" if self._service.send_id else ""
         if self._service.send_timing:
             # Server-Timing (W3C): durations in milliseconds.
-            read = (self.queued_at - self.received_at) * 1000
-            queue = (self.started_at - self.queued_at) * 1000
-            app = (monotonic() - self.started_at) * 1000
+            read = (record.queued_at - record.received_at) * 1000
+            queue = (record.started_at - record.queued_at) * 1000
+            app = (monotonic() - record.started_at) * 1000
             lines += (
                 f"Server-Timing: read;dur={read:.3f}, queue;dur={queue:.3f}, app;dur={app:.3f}\r\n"
             )
@@ -216,7 +193,7 @@ class Exchange:
             response = self._response
             close = response is None or not response.keep_alive
             self._outlet.send(self, buffers, last=True, close=close)
-            self.finished_at = monotonic()
+            self.record.finished_at = monotonic()
         else:
             self._outlet.send(self, buffers, last=False)
 
@@ -225,23 +202,18 @@ class Exchange:
         response = self._response
         close = response is None or not response.keep_alive
         self._outlet.send_file(self, head, part, close=close)
-        self.finished_at = monotonic()
+        self.record.finished_at = monotonic()
 
     def abort(self) -> None:
-        """See `Sink`."""
+        """See `Sink`. Nothing is sent after it."""
         self._outlet.abort(self)
+        self.record.finished_at = self.record.finished_at or monotonic()
 
     def describe(self) -> str:
-        """See `Sink`. Printable, whatever the client sent."""
-        request = self.request
-        return _UNPRINTABLE.sub("?", f"{request.method} {request.target} {request.version}")
+        """See `Sink`."""
+        return self.record.describe()
 
     # The loop
-
-    @property
-    def awaited(self) -> bool:
-        """A connection waits for the response, or for its rest."""
-        return not self.finished_at and self._outlet.owner is self
 
     @property
     def begun(self) -> bool:
@@ -251,6 +223,7 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The connection is lost: wake whoever waits for the client."""
+        self.record.client_left = True
         self.disconnected.set()
         if self._streamed is not None:
             self._streamed.end(ClientDisconnected("the client has closed the connection"))

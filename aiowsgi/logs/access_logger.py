@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiowsgi.exchange.app_context import AppContext
-    from aiowsgi.exchange.exchange import Exchange
-    from aiowsgi.http1.messages import Request
-    from aiowsgi.wsgi.environ import ConnectionInfo
+    from aiowsgi.exchange.record import RequestRecord
     from aiowsgi.wsgi.handler import Environ, Response
 
 __all__ = ["AccessLogger", "RequestObserver", "observe"]
@@ -25,17 +23,10 @@ UNREAD: Final = ("", "", "")
 class RequestObserver(Protocol):
     """Hears of every exchange: the access log, the metrics."""
 
-    def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:
+    def finished(self, record: RequestRecord, response: Response, environ: Environ) -> None:
         """An application's response is done, for better or worse. Called by the worker."""
 
-    def refused(
-        self,
-        peer: ConnectionInfo,
-        request: Request | None,
-        status: int,
-        size: int,
-        received_at: float,
-    ) -> None:
+    def refused(self, record: RequestRecord) -> None:
         """The server answered by itself. Called by the loop."""
 
 
@@ -53,38 +44,31 @@ class _Both:
         self._first = first
         self._second = second
 
-    def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:
-        self._first.finished(exchange, response, environ)
-        self._second.finished(exchange, response, environ)
+    def finished(self, record: RequestRecord, response: Response, environ: Environ) -> None:
+        self._first.finished(record, response, environ)
+        self._second.finished(record, response, environ)
 
-    def refused(
-        self,
-        peer: ConnectionInfo,
-        request: Request | None,
-        status: int,
-        size: int,
-        received_at: float,
-    ) -> None:
-        self._first.refused(peer, request, status, size, received_at)
-        self._second.refused(peer, request, status, size, received_at)
+    def refused(self, record: RequestRecord) -> None:
+        self._first.refused(record)
+        self._second.refused(record)
 
 
 # As the connection knows them, not as the application has left its environ.
 _OF_EXCHANGE: Final = {
-    "client_host": "exchange.origin.client[0]",
-    "client_port": "exchange.origin.client[1]",
-    "method": "exchange.request.method",
-    "target": "exchange.request.target",
-    "version": "exchange.request.version",
-    "status": "response.status",
-    "response_bytes": "response.body_bytes",
+    "client_host": "record.client[0]",
+    "client_port": "record.client[1]",
+    "method": "record.request.method",
+    "target": "record.request.target",
+    "version": "record.request.version",
+    "status": "record.status",
+    "response_bytes": "record.response_bytes",
     "time": "clock()",
-    "duration": "exchange.finished_at - exchange.received_at",
-    "queue_time": "exchange.started_at - exchange.queued_at + exchange.waited_before",
-    "read_time": "exchange.queued_at - exchange.received_at",
-    "app_time": "monotonic() - exchange.started_at",
-    "write_time": "monotonic() - exchange.finished_at",
-    "request_id": "exchange.request_id",
+    "duration": "record.finished_at - record.received_at",
+    "queue_time": "record.started_at - record.queued_at + record.waited_before",
+    "read_time": "record.queued_at - record.received_at",
+    "app_time": "monotonic() - record.started_at",
+    "write_time": "monotonic() - record.finished_at",
+    "request_id": "record.request_id",
     "response_fields": "response.fields",
 }
 
@@ -95,47 +79,43 @@ class AccessLogger:
     def __init__(self, format_: str, put: Callable[[str], object], *, pid: int) -> None:
         """``format_`` and ``pid`` are `compile_format`'s."""
         facts = LogLayout(
-            ("exchange", "response", "environ"),
+            ("record", "response", "environ"),
             _OF_EXCHANGE,
             {"clock": time, "monotonic": monotonic, "put": put},
             "put",
         )
-        self.finished: Callable[[Exchange, Response, Environ], None] = compile_for(
+        self.finished: Callable[[RequestRecord, Response, Environ], None] = compile_for(
             facts, format_, pid=pid
         )
         """See `RequestObserver`. Compiled as a whole, which saves a call for each line."""
         self._line = compile_format(format_, pid=pid)
         self._put = put
 
-    def refused(
-        self,
-        peer: ConnectionInfo,
-        request: Request | None,
-        status: int,
-        size: int,
-        received_at: float,
-    ) -> None:
+    def refused(self, record: RequestRecord) -> None:
         """The server answered by itself. Called by the loop."""
-        duration = monotonic() - received_at if received_at else 0.0
+        request = record.request
         method, target, version = (
             UNREAD if request is None else (request.method, request.target, request.version)
         )
+        # Each phase ended when the next began, and the last one with the answer.
+        end = record.finished_at
+        started_at = record.started_at or end
+        queued_at = record.queued_at or started_at
         self._put(
             self._line(
-                peer.remote_addr,
-                int(peer.remote_port or 0),
+                *record.client,
                 method,
                 target,
                 version,
-                status,
-                size,
+                record.status,
+                record.response_bytes,
                 time(),
-                duration,
+                end - record.received_at,
+                started_at - queued_at + record.waited_before,
+                queued_at - record.received_at,
+                end - started_at,
                 0.0,
-                duration,
-                0.0,
-                0.0,
-                None,
+                record.request_id,
                 {},
                 (),
             )

@@ -36,13 +36,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aiowsgi.connection.dialogue import ConnectionState
 from aiowsgi.status.aggregate import MOST, Detail
 from aiowsgi.system.memory import resident_bytes
-from aiowsgi.threads.fair_queue import FairQueue
 from aiowsgi.threads.pool import WorkerPool
 from aiowsgi.threads.stacks import stacks, thread_names
 
 if TYPE_CHECKING:
     from aiowsgi.connection.state import ServerState
-    from aiowsgi.exchange.exchange import Exchange
+    from aiowsgi.exchange.record import RequestRecord
     from aiowsgi.http1.messages import Request
     from aiowsgi.status.collector import MetricsCollector
     from aiowsgi.status.metrics import Tree
@@ -68,14 +67,14 @@ class _Flight(NamedTuple):
     client: str
     received_at: float
     phase: str
-    exchange: Exchange | None = None
-    """None while it is read."""
+    record: RequestRecord | None = None
+    """None while its body is read."""
 
     @property
     def thread(self) -> int:
         """Identity of the thread that is busy with it; 0 for none."""
-        exchange = self.exchange
-        return 0 if exchange is None or exchange.ended else exchange.thread_id
+        record = self.record
+        return 0 if record is None or record.ended else record.thread_id
 
 
 def worker_report(
@@ -91,7 +90,7 @@ def worker_report(
     detached = sum(1 for flight in flights if flight.phase == "detached")
     pool = hub.executor
     size = pool.size if isinstance(pool, WorkerPool) else busy
-    waited = max((now - exchange.queued_at for exchange in _waiting(hub, flights)), default=0.0)
+    waited = max((now - record.queued_at for record in _waiting(hub, flights)), default=0.0)
     tree: Tree = {
         "pid": os.getpid(),
         "uptime": now - born,
@@ -118,46 +117,42 @@ def _states(hub: ServerState) -> dict[str, int]:
 
 def _flights(hub: ServerState, tally: MetricsCollector) -> Iterator[_Flight]:
     detached = set(hub.detached)
-    exchanges = tally.orphans() | detached
+    records = tally.orphans() | detached
     for connection in hub.connections:
         state = connection.state
         if state is _BODY:
             yield _Flight(*connection.incoming, "reading")
         # Most are idle, and not asked: thousands of them shall not hold up the loop.
         elif state is _SERVING and (exchange := connection.exchange) is not None:
-            exchanges.add(exchange)
-    for exchange in exchanges:
-        yield _of(exchange, "detached" if exchange in detached else _phase(exchange))
+            records.add(exchange.record)
+    for record in records:
+        yield _of(record, "detached" if record in detached else _phase(record))
 
 
-def _of(exchange: Exchange, phase: str) -> _Flight:
-    address, port = exchange.origin.client
+def _of(record: RequestRecord, phase: str) -> _Flight:
+    assert record.request is not None
+    address, port = record.client
     client = f"{address}:{port}" if port else address
-    return _Flight(exchange.request, client, exchange.received_at, phase, exchange)
+    return _Flight(record.request, client, record.received_at, phase, record)
 
 
-def _phase(exchange: Exchange) -> str:
-    if not exchange.started_at:
+def _phase(record: RequestRecord) -> str:
+    if not record.started_at:
         return "queued"
-    return "writing" if exchange.finished_at else "application"
+    return "writing" if record.finished_at else "application"
 
 
-def _waiting(hub: ServerState, flights: list[_Flight]) -> Iterator[Exchange]:
+def _waiting(hub: ServerState, flights: list[_Flight]) -> Iterator[RequestRecord]:
     """Those that wait for a thread and for nothing else."""
-    queued = [each.exchange for each in flights if each.exchange and each.phase == "queued"]
+    queued = [each.record for each in flights if each.record and each.phase == "queued"]
     if hub.dispatcher is None:
         yield from queued
         return
-    # What a client or a route may have is given out again: to who runs, then to who waits, in turn.
-    rules = [rule for rule in hub.fairness.rules if rule.matching]
-    limits = FairQueue(hub.fairness._replace(rules=rules), bool)
-    for flight in flights:
-        if flight.exchange and flight.thread and flight.phase != "detached":
-            limits.submit(flight.exchange)
-    for exchange in sorted(queued, key=lambda exchange: exchange.queued_at):
-        if limits.admits(exchange):
-            limits.submit(exchange)
-            yield exchange
+    running = [
+        each.record for each in flights if each.record and each.thread and each.phase != "detached"
+    ]
+    queued.sort(key=lambda record: record.queued_at)
+    yield from hub.dispatcher.free_to_run(running, queued)
 
 
 def _unready(waited: float, queue_timeout: float) -> str:
@@ -170,7 +165,7 @@ def _unready(waited: float, queue_timeout: float) -> str:
 def _row(flight: _Flight, names: dict[int, str], now: float) -> Tree:
     target = flight.request.target
     return {
-        "id": "" if flight.exchange is None else flight.exchange.request_id,
+        "id": "" if flight.record is None else flight.record.request_id,
         "worker": os.getpid(),
         "thread": names.get(flight.thread, ""),
         "client": flight.client,
@@ -184,13 +179,13 @@ def _row(flight: _Flight, names: dict[int, str], now: float) -> Tree:
 def _stacks(flights: list[_Flight], names: dict[int, str]) -> Iterator[Tree]:
     busy = {flight.thread: flight for flight in flights if flight.thread}
     for ident, text in stacks(busy).items():
-        exchange = busy[ident].exchange
-        assert exchange is not None
+        record = busy[ident].record
+        assert record is not None
         yield {
-            "request": exchange.request_id,
+            "request": record.request_id,
             "worker": os.getpid(),
             "thread": names.get(ident, ""),
-            "what": exchange.describe()[:LONGEST],
-            "age": monotonic() - exchange.received_at,
+            "what": record.describe()[:LONGEST],
+            "age": monotonic() - record.received_at,
             "text": text,
         }

@@ -29,10 +29,8 @@ from typing import TYPE_CHECKING, Any, Final
 from aiowsgi.status.metrics import WIDTH, Counts
 
 if TYPE_CHECKING:
-    from aiowsgi.exchange.exchange import Exchange
-    from aiowsgi.http1.messages import Request
+    from aiowsgi.exchange.record import RequestRecord
     from aiowsgi.status.metrics import Tree
-    from aiowsgi.wsgi.environ import ConnectionInfo
     from aiowsgi.wsgi.handler import Environ, Response
 
 __all__ = ["MetricsCollector"]
@@ -66,28 +64,28 @@ class MetricsCollector:
         # Only with the lock.
         self._counts = Counts()
         # Exchanges whose clients have gone while a thread was busy with them. The loop's alone.
-        self._orphans: set[Exchange] = set()
+        self._orphans: set[RequestRecord] = set()
 
-    def finished(self, exchange: Exchange, response: Response, environ: Environ) -> None:  # noqa: ARG002
+    def finished(self, record: RequestRecord, response: Response, environ: Environ) -> None:  # noqa: ARG002
         """An application's response is done, for better or worse. Called by the worker."""
         if not self._timing:
-            status = response.status
+            status = record.status
             sizes = self._untimed[status]
-            sizes.append(response.body_bytes)
+            sizes.append(record.response_bytes)
             if len(sizes) >= BATCH:
                 with self._lock:
                     self._counts.add_untimed(status, _taken(sizes))
             return
         now = monotonic()
-        received, queued = exchange.received_at, exchange.queued_at
-        started, sent = exchange.started_at, exchange.finished_at
+        received, queued = record.received_at, record.queued_at
+        started, sent = record.started_at, record.finished_at
         samples = self._samples
         samples.extend(
             (
-                response.status,
-                response.body_bytes,
+                record.status,
+                record.response_bytes,
                 queued - received,
-                started - queued + exchange.waited_before,
+                started - queued + record.waited_before,
                 now - started,
                 now - sent,
                 sent - received,
@@ -97,28 +95,21 @@ class MetricsCollector:
             with self._lock:
                 self._count()
 
-    def refused(
-        self,
-        peer: ConnectionInfo,  # noqa: ARG002
-        request: Request | None,  # noqa: ARG002
-        status: int,
-        size: int,
-        received_at: float,  # noqa: ARG002
-    ) -> None:
-        """The server answered by itself. Called by the loop."""
+    def refused(self, record: RequestRecord) -> None:
+        """The event loop has answered by itself. Called by the loop."""
         with self._lock:
-            self._counts.refused(status, size)
+            self._counts.refused(record.status, record.response_bytes)
 
-    def left(self, exchange: Exchange) -> None:
-        """A client went before its response was complete. Called by the loop."""
-        if exchange.thread_id:
-            self._orphans = {*self.orphans(), exchange}
+    def left(self, record: RequestRecord) -> None:
+        """A client left before its response was complete. Called by the loop."""
+        if record.thread_id:
+            self._orphans = {*self.orphans(), record}
         with self._lock:
             self._counts.disconnected()
 
-    def orphans(self) -> set[Exchange]:
-        """What threads are busy with though nobody waits for it; there are as many as threads."""
-        return {exchange for exchange in self._orphans if not exchange.ended}
+    def orphans(self) -> set[RequestRecord]:
+        """Requests whose clients have left and whose threads still run; at most one a thread."""
+        return {record for record in self._orphans if not record.ended}
 
     def watch(self) -> None:
         """Somebody looks at the times: keep them, for a while."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from fnmatch import translate
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -32,6 +32,7 @@ from urllib.parse import unquote_to_bytes
 if TYPE_CHECKING:
     from aiowsgi.config.values import RouteLimit
     from aiowsgi.exchange.exchange import Exchange
+    from aiowsgi.exchange.record import RequestRecord
 
 __all__ = ["FairQueue", "QueueRules"]
 
@@ -94,7 +95,7 @@ class FairQueue:
         self._execute = execute
         # Tickets that are out, by what they are of, and who has them.
         self._out: Counter[Hashable] = Counter()
-        self._holders: dict[Exchange, list[Permit]] = {}
+        self._holders: dict[RequestRecord, list[Permit]] = {}
         # Exchanges that wait for tickets, oldest first, and for which.
         self._waiting: dict[Exchange, list[Permit]] = {}
 
@@ -104,14 +105,29 @@ class FairQueue:
 
     def admits(self, exchange: Exchange) -> bool:
         """Whether the tickets of ``exchange`` are to be had now."""
-        return not self._sold_out(self._tickets(exchange))
+        return not self._sold_out(self._tickets(exchange.record))
+
+    def free_to_run(
+        self, running: Iterable[RequestRecord], queued: Iterable[RequestRecord]
+    ) -> Iterator[RequestRecord]:
+        """Those of ``queued``, in their order, that wait for a thread and not for a limit of their
+        client's or route's, while ``running`` runs. Threads that are reserved are threads."""
+        rules = [rule for rule in self._fairness.rules if rule.matching]
+        limits = FairQueue(self._fairness._replace(rules=rules), bool)
+        for record in running:
+            limits._take(limits._tickets(record))
+        for record in queued:
+            tickets = limits._tickets(record)
+            if not limits._sold_out(tickets):
+                limits._take(tickets)
+                yield record
 
     def submit(self, exchange: Exchange) -> None:
         """Give ``exchange`` to a thread, now or when its tickets are there.
 
         Raises RuntimeError where the executor is shut down.
         """
-        tickets = self._tickets(exchange)
+        tickets = self._tickets(exchange.record)
         if self._sold_out(tickets):
             self._waiting[exchange] = tickets
         else:
@@ -123,13 +139,13 @@ class FairQueue:
         Returns whether it waited here, and not in the pool's queue.
         """
         if self._waiting.pop(exchange, None) is None:
-            self.release(exchange)
+            self.release(exchange.record)
             return False
         return True
 
-    def release(self, exchange: Exchange) -> None:
-        """The thread of ``exchange`` is free again, or was replaced. Idempotent."""
-        tickets = self._holders.pop(exchange, ())
+    def release(self, record: RequestRecord) -> None:
+        """The thread of a request is free again, or was replaced. Idempotent."""
+        tickets = self._holders.pop(record, ())
         # Only where one was sold out can somebody have waited for it.
         wanted = [ticket for ticket in tickets if self._out[ticket.of] >= ticket.number]
         for key, _ in tickets:
@@ -153,13 +169,14 @@ class FairQueue:
             if all(self._sold_out([ticket]) for ticket in wanted):
                 return
 
-    def _tickets(self, exchange: Exchange) -> list[Permit]:
+    def _tickets(self, record: RequestRecord) -> list[Permit]:
         tickets = []
-        address = exchange.origin.client[0]
+        address = record.client[0]
         if self._fairness.per_client and address:
             tickets.append(Permit(address, self._fairness.per_client))
         # As the application will see it: a limit cannot be dodged by another spelling.
-        path = unquote_to_bytes(exchange.request.path).decode("utf-8", "replace")
+        assert record.request is not None
+        path = unquote_to_bytes(record.request.path).decode("utf-8", "replace")
         for number, rule in enumerate(self._fairness.rules):
             if (rule.paths.match(path) is not None) is rule.matching:
                 tickets.append(Permit(number, rule.tickets))
@@ -176,6 +193,9 @@ class FairQueue:
         """Raises RuntimeError where the executor is shut down; then no ticket is taken."""
         self._execute(exchange.run)
         # The loop hears of the end later, so that these are there by then.
-        self._holders[exchange] = tickets
+        self._holders[exchange.record] = tickets
+        self._take(tickets)
+
+    def _take(self, tickets: list[Permit]) -> None:
         for ticket in tickets:
             self._out[ticket.of] += 1

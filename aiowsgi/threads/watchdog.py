@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from aiowsgi.exchange.app_context import AppContext
-    from aiowsgi.exchange.exchange import Exchange
+    from aiowsgi.exchange.record import RequestRecord
 
 __all__ = ["DetachPolicy", "RequestWatchdog"]
 
@@ -65,68 +65,68 @@ class RequestWatchdog:
         self._slow = slow_request or inf
         self.limited = min(self._request, self._slow) < inf
         """Whether there is a time limit at all."""
-        self._running: dict[int, Exchange] = {}
+        self._running: dict[int, RequestRecord] = {}
         if self.limited:
             service.running = self._running
         # Those that were logged as slow, or as hanging; ended ones until the next look.
-        self._logged: set[Exchange] = set()
-        self._detached: set[Exchange] = set()
-        self.replaced: Callable[[Exchange], object] = bool
-        """Called when the thread of an exchange was replaced: its place is free."""
+        self._logged: set[RequestRecord] = set()
+        self._detached: set[RequestRecord] = set()
+        self.replaced: Callable[[RequestRecord], object] = bool
+        """Called when the thread of a request was replaced: its place is free."""
 
     @property
-    def detached(self) -> list[Exchange]:
+    def detached(self) -> list[RequestRecord]:
         """Those whose threads hang beyond the request timeout."""
-        return [exchange for exchange in self._detached if not exchange.ended]
+        return [record for record in self._detached if not record.ended]
 
     def look(self, now: float) -> float:
         """See `Timed`."""
-        self._logged = {exchange for exchange in self._logged if not exchange.ended}
-        self._detached = {exchange for exchange in self._detached if not exchange.ended}
+        self._logged = {record for record in self._logged if not record.ended}
+        self._detached = {record for record in self._detached if not record.ended}
         # What begins later is not overdue sooner.
         deadline = now + min(self._request, self._slow)
-        for exchange in self._running.copy().values():
-            if exchange not in self._detached:
-                deadline = min(deadline, self._look_at(exchange, now))
+        for record in self._running.copy().values():
+            if record not in self._detached:
+                deadline = min(deadline, self._look_at(record, now))
         return deadline
 
-    def _look_at(self, exchange: Exchange, now: float) -> float:
-        slow, overdue = exchange.started_at + self._slow, exchange.started_at + self._request
+    def _look_at(self, record: RequestRecord, now: float) -> float:
+        slow, overdue = record.started_at + self._slow, record.started_at + self._request
         if overdue <= now:
             # Its connection, if there is one, looks at the same time, and has to answer first.
-            if not exchange.awaited:
-                self.detach(exchange)
+            if not record.awaited:
+                self.detach(record)
             return now
-        if slow <= now and exchange not in self._logged:
-            self._logged.add(exchange)
-            self._log(logging.WARNING, exchange, "has been running for %.1f s", now)
-        return overdue if exchange in self._logged else min(slow, overdue)
+        if slow <= now and record not in self._logged:
+            self._logged.add(record)
+            self._log(logging.WARNING, record, "has been running for %.1f s", now)
+        return overdue if record in self._logged else min(slow, overdue)
 
-    def detach(self, exchange: Exchange) -> None:
-        """The thread of ``exchange`` hangs: log where, and put another into its place."""
-        if exchange.ended or exchange in self._detached:
+    def detach(self, record: RequestRecord) -> None:
+        """The thread of ``record`` hangs: log where, and put another into its place."""
+        if record.ended or record in self._detached:
             return
-        self._log(logging.ERROR, exchange, "takes too long, %.1f s until now", monotonic())
-        self._detached.add(exchange)
+        self._log(logging.ERROR, record, "takes too long, %.1f s until now", monotonic())
+        self._detached.add(record)
         if not isinstance(self._executor, WorkerPool):
             return
-        hanging, ident = len(self.detached), exchange.thread_id
+        hanging, ident = len(self.detached), record.thread_id
         if hanging > self._budget.detached or not self._executor.detach(ident):
             logger.critical("%d threads hang: this process is to be replaced", hanging)
             self._budget.spent()
             return
-        self.replaced(exchange)
+        self.replaced(record)
         # A thread that was detached in the middle of its task takes no other, so that no other
         # request can be hit.
-        if self._budget.interrupt and not exchange.ended:
+        if self._budget.interrupt and not record.ended:
             interrupt(ident)
 
-    def _log(self, level: int, exchange: Exchange, what: str, now: float) -> None:
+    def _log(self, level: int, record: RequestRecord, what: str, now: float) -> None:
         logger.log(
             level,
             f"%s (%s) {what}; its thread is at\n%s",
-            exchange.describe(),
-            exchange.request_id,
-            now - exchange.started_at,
-            stack_of(exchange.thread_id).rstrip(),
+            record.describe(),
+            record.request_id,
+            now - record.started_at,
+            stack_of(record.thread_id).rstrip(),
         )

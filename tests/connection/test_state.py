@@ -9,6 +9,7 @@ from fake_kernel import FakeLoop
 
 from aiowsgi.connection.state import ServerState, Timeouts
 from aiowsgi.exchange.app_context import AppContext
+from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.threads.pool import WorkerPool
 
 
@@ -21,11 +22,9 @@ def make(executor, **more):
 class FakeExchange:
     """One that may be abandoned."""
 
-    ended = False
-
     def __init__(self):
         self.given_up = 0
-        self.waited_before = 0.0
+        self.record = RequestRecord(None, ("", 0), "id", 0.0, 0.0)
 
     def give_up(self):
         self.given_up += 1
@@ -80,7 +79,7 @@ def test_a_thread_may_have_found_it_meanwhile():
     """Then nothing is left to remember."""
     exchange = FakeExchange()
     hub = make(WorkerPool(0))
-    exchange.ended = True
+    exchange.record.ended = True
     hub.abandon(exchange)
     assert not hub.service.abandoned
 

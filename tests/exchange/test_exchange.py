@@ -83,12 +83,13 @@ def test_an_exchange_answers_and_reports():
 
     scene = Scene(app)
     assert read_back(scene.run()) == (200, b"/a")
-    ((exchange, response, environ),) = scene.reported
-    assert exchange is scene.exchange
-    assert response.status == 200
+    ((record, response, environ),) = scene.reported
+    assert record is scene.exchange.record
+    assert record.status == response.status == 200
+    assert record.response_bytes == 2
     assert environ["REQUEST_URI"] == "/a?b"
-    assert exchange.origin.client == ("127.0.0.1", 1234)
-    assert 1.0 < exchange.queued_at <= exchange.started_at <= exchange.finished_at
+    assert record.client == ("127.0.0.1", 1234)
+    assert 1.0 < record.queued_at <= record.started_at <= record.finished_at
     assert scene.port.calls == ["send"]
     assert scene.wake.count == 0
 

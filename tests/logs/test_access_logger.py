@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
+from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.http1.messages import Request
 from aiowsgi.logs import access_logger as report_module
 from aiowsgi.logs.access_logger import AccessLogger, observe
-from aiowsgi.wsgi.environ import ConnectionInfo
 
 REQUEST = Request("GET", "/a?b", "/a", "b", "x", "HTTP/1.1", [], 0, True, False)
 
 
-class FakeExchange:
-    """One whose times are known."""
-
-    request = REQUEST
-    origin = SimpleNamespace(client=("192.0.2.1", 1234))
-    request_id = "id"
-    received_at, queued_at, started_at, finished_at = 10.0, 10.5, 11.0, 13.0
-    waited_before = 0.0
+def a_record(client=("192.0.2.1", 1234)):
+    """The record of a request whose times are known."""
+    record = RequestRecord(REQUEST, client, "id", 10.0, 10.5)
+    record.started_at, record.finished_at = 11.0, 13.0
+    record.status, record.response_bytes = 200, 5
+    return record
 
 
 class FakeResponse:
     """What was sent."""
 
-    status, body_bytes = 200, 5
     fields = (("X-A", "b"),)
 
 
@@ -50,7 +45,7 @@ def test_a_finished_exchange_is_one_line(lines):
         "%(h)s %(client_port)s %(r)s %(s)s %(B)s %(duration_ms)s %(queue_ms)s %(read_ms)s"
         " %(app_ms)s %(write_ms)s %({x-a}o)s %({HTTP_X}e)s"
     )
-    report.finished(FakeExchange(), FakeResponse(), {"HTTP_X": "y"})
+    report.finished(a_record(), FakeResponse(), {"HTTP_X": "y"})
     assert written == [
         "192.0.2.1 1234 GET /a?b HTTP/1.1 200 5 3000.000 500.000 500.000 3000.000 1000.000 b y"
     ]
@@ -68,7 +63,7 @@ def test_a_finished_exchange_is_one_line(lines):
 def test_an_environ_that_the_application_has_spoilt_costs_no_line(lines, environ, format_):
     """The address is the connection's; what is no text is shown as best can be."""
     report, written = lines(format_)
-    report.finished(FakeExchange(), FakeResponse(), environ)
+    report.finished(a_record(), FakeResponse(), environ)
     (line,) = written
     assert "192.0.2.1" in line
     assert line.isprintable()
@@ -77,21 +72,31 @@ def test_an_environ_that_the_application_has_spoilt_costs_no_line(lines, environ
 def test_a_unix_socket_has_no_port(lines):
     """Nor an address."""
     report, written = lines("%(h)s %(client_port)s")
-
-    class Exchange(FakeExchange):
-        origin = SimpleNamespace(client=("", 0))
-
-    report.finished(Exchange(), FakeResponse(), {})
+    report.finished(a_record(("", 0)), FakeResponse(), {})
     assert written[0].split()[0] == "-"
 
 
 @pytest.mark.parametrize(("request_", "said"), [(None, "-"), (REQUEST, "/a?b")])
-@pytest.mark.parametrize(("received", "duration"), [(10.0, "4000.000"), (0.0, "0.000")])
-def test_a_refusal_is_one_line(lines, request_, said, received, duration):
-    """Read or not, begun or not."""
-    report, written = lines("%(h)s %(target)s %(s)s %(B)s %(duration_ms)s")
-    report.refused(ConnectionInfo("192.0.2.1", "1", "x", "80", "http"), request_, 400, 7, received)
-    assert written == [f"192.0.2.1 {said} 400 7 {duration}"]
+@pytest.mark.parametrize(
+    ("queued_at", "started_at", "times"),
+    [
+        (0.0, 0.0, "4000.000 4000.000 0.000 0.000"),
+        (11.0, 0.0, "4000.000 1000.000 3000.000 0.000"),
+        (11.0, 13.0, "4000.000 1000.000 2000.000 1000.000"),
+    ],
+)
+def test_a_refusal_is_one_line(lines, request_, said, queued_at, started_at, times):
+    """Whether its head was read, it was queued, and a thread had taken it, or not."""
+    report, written = lines(
+        "%(h)s %(target)s %(s)s %(B)s %(request_id)s"
+        " %(duration_ms)s %(read_ms)s %(queue_ms)s %(app_ms)s"
+    )
+    record = RequestRecord(request_, ("192.0.2.1", 1), "id", 10.0, queued_at)
+    record.started_at = started_at
+    record = record.refused(400, 7)
+    record.finished_at = 14.0
+    report.refused(record)
+    assert written == [f"192.0.2.1 {said} 400 7 id {times}"]
 
 
 class Observer:
@@ -124,6 +129,6 @@ def test_all_observers_hear_of_all(number):
         assert service.finished is service.refused is None
         return
     service.finished(1, 2, 3)
-    service.refused(1, None, 503, 5, 0.0)
+    service.refused(4)
     for observer in observers:
-        assert observer.heard == [("finished", 1, 2, 3), ("refused", 1, None, 503, 5, 0.0)]
+        assert observer.heard == [("finished", 1, 2, 3), ("refused", 4)]

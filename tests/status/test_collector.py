@@ -6,26 +6,22 @@ from threading import Barrier, Thread
 
 import pytest
 
+from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.status import collector as module
 from aiowsgi.status.collector import BATCH, MetricsCollector
 
 
-class FakeExchange:
-    """One that took a second for each phase."""
-
-    received_at, queued_at, started_at, finished_at = 1.0, 2.0, 3.0, 4.0
-    waited_before = 0.5
-    thread_id = 1
-    ended = False
-
-
-class FakeResponse:
-    """A short one."""
-
-    status, body_bytes = 200, 7
+def a_record(status=200, size=7):
+    """The record of a request that took a second for each phase."""
+    record = RequestRecord(None, ("", 0), "id", 1.0, 2.0)
+    record.started_at, record.finished_at = 3.0, 4.0
+    record.waited_before = 0.5
+    record.thread_id = 1
+    record.status, record.response_bytes = status, size
+    return record
 
 
-EXCHANGE, RESPONSE = FakeExchange(), FakeResponse()
+RECORD, RESPONSE = a_record(), object()
 
 
 def watched():
@@ -39,7 +35,7 @@ def test_the_phases_of_an_exchange(monkeypatch):
     """What a proxy let it wait counts into the queue; the rest is as it was measured."""
     monkeypatch.setattr(module, "monotonic", lambda: 4.25)
     tally = watched()
-    tally.finished(EXCHANGE, RESPONSE, {})
+    tally.finished(RECORD, RESPONSE, {})
     timed = tally.snapshot()["seconds"]
     sums = {phase: timed[phase]["sum"] for phase in timed}
     assert sums == {"read": 1.0, "queue": 1.5, "app": 1.25, "write": 0.25, "request": 3.0}
@@ -50,7 +46,7 @@ def test_a_snapshot_has_every_exchange_once(number):
     """Whether it was counted with a batch or not yet."""
     tally = watched()
     for _ in range(number):
-        tally.finished(EXCHANGE, RESPONSE, {})
+        tally.finished(RECORD, RESPONSE, {})
     for _ in range(2):
         snapshot = tally.snapshot()
         assert snapshot["requests"]["2xx"] == number
@@ -63,9 +59,9 @@ def test_times_are_kept_for_who_looks(number):
     """What was answered is counted always; how long it took, once somebody looks."""
     tally = MetricsCollector()
     for _ in range(number):
-        tally.finished(EXCHANGE, RESPONSE, {})
+        tally.finished(RECORD, RESPONSE, {})
     tally.watch()
-    tally.finished(EXCHANGE, RESPONSE, {})
+    tally.finished(RECORD, RESPONSE, {})
     snapshot = tally.snapshot()
     assert (snapshot["requests"]["2xx"], snapshot["bytes"]) == (number + 1, (number + 1) * 7)
     assert snapshot["seconds"]["app"]["buckets"][-1] == 1
@@ -75,9 +71,7 @@ def test_statuses_beside_one_another():
     """Each is counted by itself, without times too, and all the sizes together."""
     tally = MetricsCollector()
     for status, size in ((200, 5), (404, 7), (200, 0), (0, 1)):
-        response = FakeResponse()
-        response.status, response.body_bytes = status, size
-        tally.finished(EXCHANGE, response, {})
+        tally.finished(a_record(status, size), RESPONSE, {})
     snapshot = tally.snapshot()
     requests = {kind: number for kind, number in snapshot["requests"].items() if number}
     assert (requests, snapshot["bytes"]) == ({"2xx": 2, "4xx": 1, "0xx": 1}, 13)
@@ -87,13 +81,13 @@ def test_times_are_kept_no_longer_than_that(monkeypatch):
     """Some minutes after the last look, a snapshot ends it, or a batch does."""
     tally = watched()
     monkeypatch.setattr(module, "WATCH", -1.0)
-    tally.finished(EXCHANGE, RESPONSE, {})
+    tally.finished(RECORD, RESPONSE, {})
     tally.snapshot()
-    tally.finished(EXCHANGE, RESPONSE, {})
+    tally.finished(RECORD, RESPONSE, {})
     assert tally.snapshot()["seconds"]["app"]["buckets"][-1] == 2
     tally.watch()
     for _ in range(BATCH + 1):
-        tally.finished(EXCHANGE, RESPONSE, {})
+        tally.finished(RECORD, RESPONSE, {})
     snapshot = tally.snapshot()
     assert snapshot["requests"]["2xx"] == 2 + BATCH + 1
     assert snapshot["seconds"]["app"]["buckets"][-1] == 2 + BATCH
@@ -108,7 +102,7 @@ def test_many_threads(timed):
     def work():
         together.wait()
         for _ in range(each):
-            tally.finished(EXCHANGE, RESPONSE, {})
+            tally.finished(RECORD, RESPONSE, {})
 
     workers = [Thread(target=work) for _ in range(threads)]
     for worker in workers:
@@ -127,19 +121,19 @@ def test_many_threads(timed):
 def test_what_the_loop_tells():
     """Answers of its own, and clients that go."""
     tally = MetricsCollector()
-    tally.refused(None, None, 503, 11, 0.0)
-    tally.left(EXCHANGE)
+    tally.refused(RECORD.refused(503, 11))
+    tally.left(RECORD)
     snapshot = tally.snapshot()
     assert (snapshot["refusals"]["overload"], snapshot["disconnects"]) == (1, 1)
     assert snapshot["bytes"] == 11
 
 
 def test_orphans():
-    """An exchange whose client has gone is remembered as long as its thread is busy with it."""
-    tally, queued, busy, other = MetricsCollector(), FakeExchange(), FakeExchange(), FakeExchange()
+    """A request whose client has left is kept as long as its thread is busy with it."""
+    tally, queued, busy, other = MetricsCollector(), a_record(), a_record(), a_record()
     queued.thread_id = 0
-    for exchange in (queued, busy):
-        tally.left(exchange)
+    for record in (queued, busy):
+        tally.left(record)
     assert tally.orphans() == {busy}
     tally.left(other)
     busy.ended = True

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from aiowsgi.config.values import route_limit
+from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.threads.fair_queue import FairQueue, QueueRules
 
 
@@ -14,8 +15,8 @@ class FakeExchange:
     """What a dispatcher looks at."""
 
     def __init__(self, path="/", client="192.0.2.1"):
-        self.origin = SimpleNamespace(client=(client, 4711))
-        self.request = SimpleNamespace(path=path)
+        request = SimpleNamespace(path=path)
+        self.record = RequestRecord(request, (client, 4711), "id", 0.0, 0.0)
         self.aborted = False
 
     def run(self):
@@ -73,11 +74,11 @@ def test_a_client_has_so_many_threads():
     (other,) = bench.submit("/", client="192.0.2.2")
     assert bench.started == [first, second, other]
     assert len(bench.dispatcher) == 2
-    bench.dispatcher.release(other)
+    bench.dispatcher.release(other.record)
     assert bench.started == [first, second, other]
-    bench.dispatcher.release(second)
+    bench.dispatcher.release(second.record)
     assert bench.started == [first, second, other, third]
-    bench.dispatcher.release(first)
+    bench.dispatcher.release(first.record)
     assert bench.started[-1] is fourth
     assert not len(bench.dispatcher)
 
@@ -114,9 +115,9 @@ def test_threads_are_reserved():
     _, second, third = bench.submit("/", "/", "/")
     lane = bench.submit("/login/form", "/healthz")
     assert bench.started[2:] == lane
-    bench.dispatcher.release(lane[0])
+    bench.dispatcher.release(lane[0].record)
     assert third not in bench.started
-    bench.dispatcher.release(second)
+    bench.dispatcher.release(second.record)
     assert bench.started[-1] is third
 
 
@@ -125,9 +126,9 @@ def test_who_waits_is_served_in_the_order_of_arrival_as_far_as_tickets_allow():
     bench = Bench(threads=3, routes=["/a=1"], lanes=["/l=1"])
     running, _, other_a, plain = bench.submit("/a", "/b", "/a", "/c")
     assert len(bench.dispatcher) == 2
-    bench.dispatcher.release(bench.started[1])
+    bench.dispatcher.release(bench.started[1].record)
     assert bench.started[-1] is plain
-    bench.dispatcher.release(running)
+    bench.dispatcher.release(running.record)
     assert bench.started[-1] is other_a
 
 
@@ -135,10 +136,10 @@ def test_one_ticket_given_back_starts_one():
     """However many wait, and two that end start two."""
     bench = Bench(per_client=2)
     exchanges = bench.submit(*["/"] * 6)
-    bench.dispatcher.release(exchanges[0])
+    bench.dispatcher.release(exchanges[0].record)
     assert bench.started == exchanges[:3]
-    bench.dispatcher.release(exchanges[1])
-    bench.dispatcher.release(exchanges[2])
+    bench.dispatcher.release(exchanges[1].record)
+    bench.dispatcher.release(exchanges[2].record)
     assert bench.started == exchanges[:5]
 
 
@@ -146,8 +147,8 @@ def test_a_ticket_is_given_back_once():
     """A detached thread gives its ticket back when it is replaced, and says so again later."""
     bench = Bench(per_client=1)
     first, second, third = bench.submit("/", "/", "/")
-    bench.dispatcher.release(first)
-    bench.dispatcher.release(first)
+    bench.dispatcher.release(first.record)
+    bench.dispatcher.release(first.record)
     assert bench.started == [first, second]
     assert third not in bench.started
 
@@ -169,6 +170,22 @@ def test_whether_one_is_admitted():
     assert bench.dispatcher.admits(FakeExchange(client="192.0.2.2"))
 
 
+def test_who_waits_for_a_thread_alone():
+    """Limits of clients and routes are given out in turn; a reserved thread is a thread too."""
+    bench = Bench(threads=3, per_client=2, routes=["/a=1"], lanes=["/l=2"])
+    make = lambda path, client: FakeExchange(path, client).record  # noqa: E731
+    running = [make("/a", "192.0.2.1")]
+    route, first, client, other = queued = [
+        make("/a", "192.0.2.2"),
+        make("/", "192.0.2.1"),
+        make("/", "192.0.2.1"),
+        make("/", "192.0.2.3"),
+    ]
+    assert list(bench.dispatcher.free_to_run(running, queued)) == [first, other]
+    assert list(bench.dispatcher.free_to_run([], queued)) == queued
+    assert list(bench.dispatcher.free_to_run([first, client], queued)) == [route, other]
+
+
 def test_an_executor_that_was_shut_down():
     """The one who is submitted hears of it, and whoever waited is cut off."""
     bench = Bench(per_client=1)
@@ -177,7 +194,7 @@ def test_an_executor_that_was_shut_down():
     with pytest.raises(RuntimeError):
         bench.submit("/", client="192.0.2.2")
     assert bench.dispatcher.admits(FakeExchange(client="192.0.2.2"))
-    bench.dispatcher.release(first)
+    bench.dispatcher.release(first.record)
     assert second.aborted
     assert third.aborted
     assert not len(bench.dispatcher)
@@ -188,6 +205,6 @@ def test_what_has_ended_is_forgotten():
     bench = Bench(per_client=1)
     for number in range(10):
         (exchange,) = bench.submit("/", client=f"192.0.2.{number}")
-        bench.dispatcher.release(exchange)
+        bench.dispatcher.release(exchange.record)
     assert not bench.dispatcher._out
     assert not bench.dispatcher._holders

@@ -9,23 +9,19 @@ from threading import get_ident
 import pytest
 
 from aiowsgi.exchange.app_context import AppContext
+from aiowsgi.exchange.record import RequestRecord
+from aiowsgi.http1.messages import Request
 from aiowsgi.threads.pool import WorkerPool
 from aiowsgi.threads.watchdog import DetachPolicy, RequestWatchdog
 
 
-class FakeExchange:
-    """One that runs in this very thread since second 100."""
-
-    request_id = "id-1"
-
-    def __init__(self, *, awaited=False, ended=False):
-        self.thread_id = get_ident()
-        self.started_at = 100.0
-        self.awaited = awaited
-        self.ended = ended
-
-    def describe(self):
-        return "GET /slow HTTP/1.1"
+def a_record(*, awaited=False, ended=False):
+    """The record of a request that has run in this very thread since second 100."""
+    request = Request("GET", "/slow", "/slow", "", "x", "HTTP/1.1", [], 0, True, False)
+    record = RequestRecord(request, ("", 0), "id-1", 99.0, 99.5)
+    record.thread_id, record.started_at = get_ident(), 100.0
+    record.client_left, record.ended = not awaited, ended
+    return record
 
 
 class FakePool(WorkerPool):
@@ -74,7 +70,7 @@ def test_without_limits_nobody_is_entered():
 )
 def test_it_looks_again_when_something_may_be_overdue(request_timeout, slow, looks):
     """Of what runs already; what begins later is not overdue sooner."""
-    scene = Scene(FakeExchange(), request=request_timeout, slow=slow)
+    scene = Scene(a_record(), request=request_timeout, slow=slow)
     assert scene.overtime.look(101) == looks
     scene.service.running.clear()
     assert scene.overtime.look(101) == looks + 1
@@ -82,7 +78,7 @@ def test_it_looks_again_when_something_may_be_overdue(request_timeout, slow, loo
 
 def test_a_slow_one_is_logged_once(caplog):
     """And looked at again when it is overdue."""
-    scene = Scene(FakeExchange(awaited=True), slow=5)
+    scene = Scene(a_record(awaited=True), slow=5)
     for now in (105, 106):
         assert scene.overtime.look(now) == min(now + 5, 130)
     (record,) = caplog.records
@@ -93,24 +89,24 @@ def test_a_slow_one_is_logged_once(caplog):
 
 def test_one_that_is_awaited_is_its_connections():
     """It is answered first; until that has happened, it is looked at again and again."""
-    exchange = FakeExchange(awaited=True)
-    scene = Scene(exchange)
+    record = a_record(awaited=True)
+    scene = Scene(record)
     assert scene.overtime.look(130) == 130
     assert not scene.overtime.detached
-    exchange.awaited = False
+    record.client_left = True
     assert scene.overtime.look(130.5) == 130.5
-    assert scene.overtime.detached == [exchange]
+    assert scene.overtime.detached == [record]
 
 
 def test_a_thread_is_replaced_once(caplog):
     """By whoever comes first; what it held is given back."""
-    exchange = FakeExchange()
-    scene = Scene(exchange)
-    scene.overtime.detach(exchange)
-    scene.overtime.detach(exchange)
+    record = a_record()
+    scene = Scene(record)
+    scene.overtime.detach(record)
+    scene.overtime.detach(record)
     assert scene.overtime.look(131) == 161
     assert scene.executor.replaced == [get_ident()]
-    assert scene.given_back == [exchange]
+    assert scene.given_back == [record]
     assert not scene.spent
     (record,) = caplog.records
     assert "takes too long" in record.getMessage()
@@ -119,14 +115,14 @@ def test_a_thread_is_replaced_once(caplog):
 def test_one_that_has_ended_is_left_alone():
     """Its thread does something else by now."""
     scene = Scene()
-    scene.overtime.detach(FakeExchange(ended=True))
+    scene.overtime.detach(a_record(ended=True))
     assert not scene.executor.replaced
     assert not scene.overtime.detached
 
 
 def test_one_that_ends_makes_room_in_the_budget():
     """Those count that hang at a time."""
-    first, second, third = (FakeExchange() for _ in range(3))
+    first, second, third = (a_record() for _ in range(3))
     scene = Scene(budget=1)
     scene.overtime.detach(first)
     first.ended = True
@@ -143,16 +139,16 @@ def test_one_that_ends_makes_room_in_the_budget():
 def test_one_that_cannot_be_replaced_spends_the_budget():
     """The system has no thread left."""
     scene = Scene(executor=FakePool(willing=False))
-    scene.overtime.detach(FakeExchange())
+    scene.overtime.detach(a_record())
     assert scene.spent == [True]
     assert not scene.given_back
 
 
 def test_an_executor_of_the_programs_keeps_its_threads():
     """Nothing is replaced, given back or spent."""
-    exchange = FakeExchange()
-    scene = Scene(exchange, executor=Executor(), budget=0)
+    record = a_record()
+    scene = Scene(record, executor=Executor(), budget=0)
     scene.overtime.look(131)
-    assert scene.overtime.detached == [exchange]
+    assert scene.overtime.detached == [record]
     assert not scene.given_back
     assert not scene.spent
