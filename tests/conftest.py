@@ -1,13 +1,66 @@
-"""Fixtures: a server for every event loop and every parser, and a check that nothing is amiss."""
+"""Fixtures that serve applications, and two checks that hold for every test.
+
+A test must not leave an error in asyncio's log. A test that starts a process must be marked slow::
+
+    @pytest.mark.slow("processes")       # or, for a whole module, pytestmark = ...
+
+so that ``pytest -m "not slow"`` stays under a minute. The mark says what the test needs: see
+`SLOW_NEEDS`.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import ExitStack
 from functools import partial
 
 import pytest
 from support import LOOPS, PARSERS, Client
+
+SLOW_NEEDS = {
+    "processes": "starts processes: Python, aiowsgi or a small program",
+    "chromium": "drives a browser",
+    "nginx": "runs behind nginx",
+    "haproxy": "runs behind HAProxy",
+    "wrk": "sends load with wrk, ab or httperf",
+    "soak": "works for more than a second, by its nature",
+}
+"""What a test marked slow needs, and what that means."""
+
+STARTS_A_PROCESS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
+"""Audit events (PEP 578) that a new process raises."""
+
+_fast_tests: list[str] = []
+"""The running test, if it is not marked slow."""
+
+
+def pytest_configure():
+    """Watch for processes."""
+    sys.addaudithook(_refuse_process)
+
+
+def _refuse_process(event, args):
+    if event in STARTS_A_PROCESS and _fast_tests:
+        pytest.fail(f'{_fast_tests[0]} starts a process; mark it @pytest.mark.slow("processes")')
+
+
+def pytest_itemcollected(item):
+    """Refuse a slow mark without a need, or with one that is not in the table."""
+    for mark in item.iter_markers("slow"):
+        if not mark.args or not SLOW_NEEDS.keys() >= {*mark.args}:
+            raise pytest.UsageError(f"{item.nodeid}: slow() takes {', '.join(SLOW_NEEDS)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Note whether the test may start processes."""
+    if item.get_closest_marker("slow") is None:
+        _fast_tests.append(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        _fast_tests.clear()
 
 
 @pytest.fixture(params=LOOPS)

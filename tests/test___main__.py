@@ -10,6 +10,8 @@ import pytest
 from sample_apps import GATED_APP, gate, workers, write_app
 from support import Client, eventually
 
+pytestmark = pytest.mark.slow("processes")
+
 
 def refuses(port: int) -> bool:
     """Whether nobody listens there any more."""

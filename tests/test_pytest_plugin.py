@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytestmark = pytest.mark.slow("processes")
+
 pytest_plugins = ["pytester"]
 
 TESTS = """

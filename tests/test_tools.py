@@ -27,6 +27,7 @@ def test_needs_tool(monkeypatch, names, in_ci, skipped):
     assert (ABSENT in mark.kwargs["reason"]) == (ABSENT in names)
 
 
+@pytest.mark.slow("processes")
 def test_missing_tool_fails():
     """A program that is missing cannot be run, so that the test fails."""
     with pytest.raises(FileNotFoundError):

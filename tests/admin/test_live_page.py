@@ -14,7 +14,7 @@ from tools import needs_tool, tool
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 
-pytestmark = needs_tool("chromium")
+pytestmark = [needs_tool("chromium"), pytest.mark.slow("processes", "chromium")]
 
 ALONE = (
     *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),

@@ -23,6 +23,8 @@ from aiowsgi.net.address import TcpAddress
 from aiowsgi.net.listeners import ListenOptions, open_listeners
 from aiowsgi.status.aggregate import Detail, ServerFacts, WorkerReport, overview
 
+pytestmark = pytest.mark.slow("processes")
+
 TOKEN = "correct-horse-battery"
 
 

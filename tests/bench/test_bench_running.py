@@ -31,6 +31,7 @@ def spec(code: str) -> ServerSpec:
     return ServerSpec("fake", "wsgiref", lambda _app, port, _threads: ["-c", code, str(port)])
 
 
+@pytest.mark.slow("processes")
 def test_running_server() -> None:
     """A server has answered when the block begins, and has gone when it ends."""
     with RunningServer(spec(WSGIREF), "app", 1, CORES) as server:
@@ -43,6 +44,7 @@ def test_running_server() -> None:
     assert system.process_tree(server.pid) == []
 
 
+@pytest.mark.slow("processes")
 def test_server_that_ends() -> None:
     """A server that ends by itself is an error with its last words."""
     code = "import sys; print('no luck'); sys.exit(3)"
@@ -170,6 +172,7 @@ def test_commands(name) -> None:
     assert "8123" in words
 
 
+@pytest.mark.slow("processes")
 def test_imports_are_light() -> None:
     """Neither matplotlib nor Flask nor a peer is imported before it is needed."""
     code = "import json, sys, bench.__main__; print(json.dumps(list(sys.modules)))"

@@ -22,6 +22,7 @@ def port():
         yield server.port
 
 
+@pytest.mark.slow("soak")
 def test_dawdlers_send_and_read_a_byte_at_a_time(port, monkeypatch) -> None:
     """They hold on while others are served; one that is closed is dropped."""
     monkeypatch.setattr(dawdlers, "STEP_SECONDS", 0.001)

@@ -208,6 +208,7 @@ def test_help(
     assert width - 15 <= len(paragraph[0]) <= width
 
 
+@pytest.mark.slow("processes")
 def test_help_without_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +298,7 @@ def program(*argv: str, **more: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, text=True, check=False, timeout=30, cwd=ROOT, **streams)  # type: ignore[call-overload,no-any-return]
 
 
+@pytest.mark.slow("processes")
 def test_help_is_light() -> None:
     """--help imports no event loop, parser, network or logging module."""
     # What measures the coverage of programs that tests start imports more than all else.
@@ -329,6 +331,7 @@ def test_main_module(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.code == 2
 
 
+@pytest.mark.slow("processes")
 def test_program_status() -> None:
     """The program's exit status is what main returns."""
     result = program("--threds")
@@ -336,6 +339,7 @@ def test_program_status() -> None:
     assert "did you mean --threads?" in result.stderr
 
 
+@pytest.mark.slow("processes")
 def test_closed_pipe() -> None:
     """A reader that leaves early, as head(1) does, is no error."""
     command = [sys.executable, "-W", "error", "-m", "aiowsgi", "--help"]

@@ -276,6 +276,7 @@ def no_rich(tmp_path):
 
 
 @pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.slow("processes")
 def test_until_interrupted(tcp, no_rich, plain):
     """It is drawn again and again, with rich and without, and Ctrl-C is its proper end."""
     if not plain:
@@ -328,6 +329,6 @@ def test_on_a_terminal(tcp, monkeypatch, capsys, rich):
 
 def test_without_rich_what_does_not_fit_is_cut(tcp, capsys, monkeypatch):
     """A line is a line, and the top of the page stays in sight."""
-    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda: os.terminal_size((20, 3)))
+    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda **_: os.terminal_size((20, 3)))
     module._redraw(["x" * 30, "y", "z"])
     assert capsys.readouterr().out == f"\x1b[H\x1b[J{'x' * 20}\ny\n"

@@ -87,6 +87,7 @@ READ_ONLY = 'mount -o remount,bind,ro / && exec "$@"'
 
 @needs_tool("unshare", "setpriv")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a container")
+@pytest.mark.slow("processes")
 def test_container_entry_point():
     """As process 1, not root, on a read-only root, the entry point serves and obeys TERM."""
     port = free_port()
@@ -132,6 +133,7 @@ def test_compose():
     assert (ROOT / service["build"]["dockerfile"]).exists()
 
 
+@pytest.mark.slow("processes")
 def test_compose_health_check():
     """The health check's program says that a server is well, and that none is there."""
     service = yaml.safe_load((EXAMPLES / "container/compose.yaml").read_text())["services"]["web"]
@@ -181,6 +183,7 @@ def test_kubernetes_pod():
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+@pytest.mark.slow("processes")
 def test_kubernetes_probes(tmp_path):
     """With the pod's variables the probes are answered; they have no token to show."""
     (container,) = MANIFESTS["Deployment"]["spec"]["template"]["spec"]["containers"]
@@ -227,6 +230,7 @@ def test_systemd_command():
 
 
 @needs_tool("systemd-analyze")
+@pytest.mark.slow("processes")
 def test_systemd_units(tmp_path):
     """systemd finds nothing wrong with the units."""
     units = []
@@ -240,6 +244,7 @@ def test_systemd_units(tmp_path):
 
 
 @needs_tool("systemd-socket-activate")
+@pytest.mark.slow("processes")
 def test_systemd_socket():
     """The server takes the socket that systemd has opened, and connections that came before it."""
     port = free_port()
@@ -334,6 +339,7 @@ LIES = {
 
 
 @BOTH
+@pytest.mark.slow("nginx", "haproxy")
 def test_proxy(proxied, command, example, started, changes, options):
     """Behind the proxy the application sees its client, and no lie of the client's is believed."""
     site, _ = proxied(command, example, started, changes, **options)
@@ -345,6 +351,7 @@ def test_proxy(proxied, command, example, started, changes, options):
 
 
 @BOTH
+@pytest.mark.slow("nginx", "haproxy")
 def test_proxy_keeps_connections(proxied, command, example, started, changes, options):
     """Requests of a client that keeps its connection go to aiowsgi on one connection."""
     site, server = proxied(command, example, started, changes, **options)

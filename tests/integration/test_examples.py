@@ -15,6 +15,8 @@ from support import PATIENCE
 
 from aiowsgi.wsgi.importer import load_application
 
+pytestmark = pytest.mark.slow("processes")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

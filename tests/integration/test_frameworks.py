@@ -294,6 +294,7 @@ def large_file(tmp_path):
 
 
 @needs_tool("curl")
+@pytest.mark.slow("processes")
 def test_curl_form(site, tmp_path):
     """curl posts a form, keeps the cookie and follows the redirect."""
     jar = str(tmp_path / "cookies")
@@ -302,6 +303,7 @@ def test_curl_form(site, tmp_path):
 
 
 @needs_tool("curl")
+@pytest.mark.slow("processes")
 def test_curl_upload(site, large_file):
     """curl uploads a file by a form, having waited for 100 (Continue)."""
     answer = curl("-F", f"file=@{large_file}", f"{site.url}/upload")
@@ -310,6 +312,7 @@ def test_curl_upload(site, large_file):
 
 @needs_tool("curl")
 @pytest.mark.parametrize("version", ["--http1.1", "--http1.0"])
+@pytest.mark.slow("processes")
 def test_curl_put(site, large_file, version):
     """curl puts a file, with either version of HTTP."""
     answer = curl(version, "-T", str(large_file), f"{site.url}/digest")
@@ -317,6 +320,7 @@ def test_curl_put(site, large_file, version):
 
 
 @needs_tool("curl")
+@pytest.mark.slow("processes")
 def test_curl_download(site, download, tmp_path):
     """curl goes on with a download that was interrupted, where the framework knows ranges."""
     target = tmp_path / "target"
@@ -326,6 +330,7 @@ def test_curl_download(site, download, tmp_path):
 
 
 @needs_tool("curl")
+@pytest.mark.slow("processes")
 def test_curl_keeps_its_connection(site):
     """curl makes one connection for several URLs."""
     urls = [f"{site.url}/", f"{site.url}/nowhere", f"{site.url}/download"]

@@ -33,6 +33,8 @@ from wire.row import HIDDEN, post
 
 from aiowsgi import testing
 
+pytestmark = pytest.mark.slow("nginx", "haproxy", "processes")
+
 QUIET = 0.15
 """Seconds after which a proxy is taken to have no more to say. It is none that must be right: what
 comes later is counted on both sides too."""

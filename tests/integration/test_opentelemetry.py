@@ -9,6 +9,8 @@ import requests
 from processes import serving
 from support import PATIENCE
 
+pytestmark = pytest.mark.slow("processes")
+
 pytest.importorskip("opentelemetry.instrumentation.wsgi")
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -24,6 +24,8 @@ from support import PATIENCE, UNIT, Client, eventually, small_buffers
 from aiowsgi.supervisor.single import EXIT_SPENT
 from aiowsgi.system.memory import resident_bytes
 
+pytestmark = pytest.mark.slow("processes", "soak")
+
 BIG = b"0123456789" * 300_000
 READERS = 12
 HEADERS = b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "

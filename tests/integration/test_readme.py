@@ -86,6 +86,7 @@ def test_links():
 BLOCKING, EMBEDDED, BACKGROUND, FIXTURE = blocks("python")
 
 
+@pytest.mark.slow("processes")
 def test_blocking_program():
     """The first program serves until it is told to stop."""
     with running(sys.executable, "-c", BLOCKING.replace(":8000", ":0")) as program:
@@ -98,6 +99,7 @@ def test_blocking_program():
 @pytest.mark.parametrize(
     ("program", "output"), [(EMBEDDED, "http://127.0.0.1:"), (BACKGROUND, "Hello world!")]
 )
+@pytest.mark.slow("processes")
 def test_program(program, output):
     """The other programs serve for a moment, and end by themselves."""
     command = [sys.executable, "-W", "error", "-c", program]
@@ -106,6 +108,7 @@ def test_program(program, output):
     assert result.stderr == ""
 
 
+@pytest.mark.slow("processes")
 def test_fixture_program(tmp_path):
     """The test of the README passes, without anything that this project's tests set up."""
     (tmp_path / "test_greeting.py").write_text(FIXTURE)

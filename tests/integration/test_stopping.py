@@ -29,6 +29,8 @@ from sample_apps import (
 from support import PATIENCE, Client
 from tools import needs_tool, tool
 
+pytestmark = pytest.mark.slow("processes")
+
 Serve: TypeAlias = Callable[..., AbstractContextManager[tuple[Program, tuple[str, int]]]]
 
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 import random
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from support import Client, no_descriptor_leaks
 
 from aiowsgi import testing
+
+pytestmark = pytest.mark.slow("soak")
 
 CLIENTS = 6
 CONNECTIONS = 60

@@ -14,6 +14,8 @@ from support import PATIENCE, UNIT, Client, Gate, eventually
 from aiowsgi import Config, Server
 from aiowsgi.exceptions import RequestTimedOut
 
+pytestmark = pytest.mark.slow("soak")
+
 SOON = 0.5 * UNIT
 """Seconds of the time limits that are meant to pass."""
 

@@ -287,6 +287,7 @@ writer.close()
 
 
 @pytest.mark.parametrize("destination", ["-", "access.log"])
+@pytest.mark.slow("processes")
 def test_processes_share_a_pipe_or_a_file(tmp_path: Path, destination: str) -> None:
     """Lines of several processes never mix, on one standard output as in one file."""
     script = WORKER.replace("PATH", repr(sys.path)).replace("DESTINATION", repr(destination))

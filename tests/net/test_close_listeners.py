@@ -153,6 +153,7 @@ def test_a_shared_port() -> None:
 
 
 @LINUX
+@pytest.mark.slow("processes")
 def test_without_privileges() -> None:
     """It takes none; and a second time does no harm, where that is not allowed."""
     script = """
@@ -236,6 +237,7 @@ sys.exit(main(sys.argv[4:]))
 
 @LINUX
 @pytest.mark.parametrize("alone", [True, False], ids=["one process", "one worker"])
+@pytest.mark.slow("processes")
 def test_stopped_in_handshake(tmp_path: Path, *, alone: bool) -> None:
     """After TERM, who comes is refused, and whose handshake has begun is served."""
     write_app(tmp_path)

@@ -132,6 +132,7 @@ def test_key_in_the_certificate_file(files: Files) -> None:
     assert client_end.getpeercert()["subjectAltName"] == (("DNS", "localhost"),)
 
 
+@pytest.mark.slow("processes")
 def test_lazy() -> None:
     """The module can be imported where Python has no ssl."""
     code = "import sys; sys.modules['ssl'] = None; import aiowsgi.net.tls"

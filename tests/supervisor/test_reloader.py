@@ -204,6 +204,7 @@ def developing(
         yield program, (home, address)
 
 
+@pytest.mark.slow("processes")
 def test_reload(developing: tuple[Program, tuple[Path, tuple[str, int]]]) -> None:
     """A save restarts within half a second; a mistake is shown, and mended by the next save."""
     program, (home, address) = developing
@@ -234,6 +235,7 @@ def test_reload(developing: tuple[Program, tuple[Path, tuple[str, int]]]) -> Non
     assert program.stop() == 0
 
 
+@pytest.mark.slow("processes")
 def test_first_start_fails(tmp_path: Path) -> None:
     """In development, an application that cannot be imported at first is waited for too."""
     write_app(tmp_path, "import no_such_thing")
@@ -244,6 +246,7 @@ def test_first_start_fails(tmp_path: Path) -> None:
         assert program.stop() == 0
 
 
+@pytest.mark.slow("processes")
 def test_bad_configuration(tmp_path: Path) -> None:
     """A configuration that went bad is told, and the old one goes on."""
     write_app(tmp_path, version="1")

@@ -48,6 +48,7 @@ def test_an_object_cannot_be_shared(options: dict[str, int]) -> None:
         serve(lambda environ, start_response: [], **options)
 
 
+@pytest.mark.slow("processes")
 def test_address_in_use(home: Path) -> None:
     """An address that cannot be had ends the start with status 3."""
     with (
@@ -58,6 +59,7 @@ def test_address_in_use(home: Path) -> None:
         assert second.process.wait(PATIENCE) == 3
 
 
+@pytest.mark.slow("processes")
 def test_bad_admin_address_leaves_nothing(home: Path) -> None:
     """Where one address cannot be had, the file of the other goes again."""
     path = home / "socket"
@@ -67,6 +69,7 @@ def test_bad_admin_address_leaves_nothing(home: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow("processes")
 def test_descriptors(home: Path) -> None:
     """The limit on open files is raised, and logged."""
     with workers(home, wrapper=("prlimit", "--nofile=100:500")) as (program, _):
@@ -76,6 +79,7 @@ def test_descriptors(home: Path) -> None:
 # Files
 
 
+@pytest.mark.slow("processes")
 def test_pid_file(home: Path) -> None:
     """The supervisor's number is in the file, no second server gets it, and it goes at the end."""
     path = home / "server.pid"
@@ -160,6 +164,7 @@ def heard(manager: socket.socket, *, but: bytes = b"WATCHDOG=1") -> bytes:
     return message.partition(b"\nMONOTONIC_USEC=")[0]
 
 
+@pytest.mark.slow("processes")
 def test_notify(home: Path, manager: socket.socket) -> None:
     """The manager hears when the service is up, reloads, is up again, lives, and stops."""
     variables = {"NOTIFY_SOCKET": str(home / "notify"), "WATCHDOG_USEC": "200000"}
@@ -181,6 +186,7 @@ ACTIVATED = 'exec 3<&0; export LISTEN_PID=$$; exec "$@" 0</dev/null'
 """Standard input becomes descriptor 3, which is the first that systemd gives."""
 
 
+@pytest.mark.slow("processes")
 def test_socket_activation(home: Path) -> None:
     """The manager's socket is used, and is left with those who wait when the server stops."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -220,6 +226,7 @@ subprocess.run("(sleep 0.01; exit 3) & exit 0", shell=True)
 
 
 @AS_ROOT
+@pytest.mark.slow("processes")
 def test_process_1_reaps(tmp_path: Path) -> None:
     """Processes that the application leaves behind are reaped, whoever's children they were."""
     write_app(tmp_path, ORPHANS)

@@ -14,6 +14,8 @@ from load_client import load
 from processes import Program
 from sample_apps import ask, solo, workers, write_app
 
+pytestmark = pytest.mark.slow("processes")
+
 
 def test_one_process(tmp_path: Path) -> None:
     """The process itself serves; signals that are about workers are answered in the log."""

@@ -72,6 +72,7 @@ def test_every_auto_option_is_sent() -> None:
     assert autos <= message["config"].keys()
 
 
+@pytest.mark.slow("processes")
 def test_nothing_to_execute(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure to start leaves nothing open."""
     monkeypatch.setattr(sys, "executable", "/no/such/python")

@@ -31,6 +31,8 @@ from sample_apps import (
 )
 from support import PATIENCE, Client, eventually
 
+pytestmark = pytest.mark.slow("processes")
+
 ENDED = r"worker \d+ has ended$"
 
 

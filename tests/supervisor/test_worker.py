@@ -12,6 +12,8 @@ from sample_apps import READY, ask, pid_of, wait_for_end, workers, write_app
 
 from aiowsgi.supervisor.worker import main
 
+pytestmark = pytest.mark.slow("processes")
+
 
 @pytest.mark.parametrize(
     ("number", "end"),

@@ -17,6 +17,8 @@ from aiowsgi.supervisor.channel import encode
 from aiowsgi.supervisor.plan import WorkerState
 from aiowsgi.supervisor.worker_group import WorkerGroup, WorkerProcess
 
+pytestmark = pytest.mark.slow("processes")
+
 
 class Boss:
     """Notes what it is told."""

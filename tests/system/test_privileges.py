@@ -77,6 +77,7 @@ def test_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
         ('Identity.of(None, "7")', [0, 7, [7]]),
     ],
 )
+@pytest.mark.slow("processes")
 def test_assume(tmp_path: Path, identity: str, expected: list[object]) -> None:
     """Root's groups go with root, there is no way back, and files go along."""
     socket_file = tmp_path / "socket"
