@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import PARSERS, in_pieces, read, split_at
@@ -9,6 +10,8 @@ from wire import ROWS
 from wire.row import SECOND, head
 
 from aiowsgi.http1.messages import Limits
+
+pytestmark = pytest.mark.slow("soak")
 
 TOKENS = st.text("abcXYZ019!#$%&'*+-.^_`|~", min_size=1, max_size=8).map(str.encode)
 VALUES = st.binary(max_size=12).map(

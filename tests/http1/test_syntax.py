@@ -189,6 +189,7 @@ EDITS = st.lists(
 
 @settings(deadline=None, derandomize=True, max_examples=400)
 @given(head=st.sampled_from(HEADS), edits=EDITS, limits=LIMITS)
+@pytest.mark.slow("soak")
 def test_match_and_walk_agree(
     head: bytes, edits: list[tuple[int, int, bytes]], limits: Limits
 ) -> None:

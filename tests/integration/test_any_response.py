@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from aiowsgi.wsgi.handler import ResponseState
 
+pytestmark = pytest.mark.slow("soak")
+
 # Requests and applications
 
 REQUESTS = {

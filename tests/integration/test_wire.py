@@ -14,6 +14,8 @@ from support import LOOPS, PARSERS, PATIENCE
 from wire import ROWS, SECOND, Seen, echo
 from wire.client import Sending, converse
 
+pytestmark = pytest.mark.slow("soak")
+
 SECOND_SEEN = Seen("GET", "/second", "x", b"")
 
 PIECES = 16
