@@ -111,8 +111,8 @@ def _reading(
     def read() -> Request | None:
         data = next(turn)
         if not remember:
-            reader.forget()
-        request = reader.next_at_once(data)
+            reader.clear_cache()
+        request = reader.try_fast_path(data)
         if request is None:
             reader.feed(data)
             request = reader.next_request()
@@ -135,7 +135,7 @@ def _requests(parse: HeadParser) -> list[Request]:
     reader = RequestReader(parse, Limits())
     requests = []
     for head in HEADS:
-        reader.forget()
+        reader.clear_cache()
         reader.feed(head)
         if request := reader.next_request():
             requests.append(request)

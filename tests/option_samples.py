@@ -1,16 +1,16 @@
-"""A value for every option, derived from its kind, that is not its default."""
+"""For every option a value that differs from the default, derived from the option's type."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from aiowsgi.config.options import OPTIONS, Config
-from aiowsgi.config.types import Auto, Choice, Duration, Flag, Integer, Listing, Mode, Size, Text
+from aiowsgi.config.types import Auto, Choice, Duration, Flag, Integer, ListOf, Mode, Size, Text
 
 SAMPLE_NAME = "name"
-"""Of whatever is a name; the file of that name must be there for env_file."""
+"""A value of the options that are names; a test with env_file must create that file."""
 
-BY_KIND: dict[type, str] = {
+BY_TYPE: dict[type, str] = {
     Integer: "3",
     Duration: "90s",
     Size: "3M",
@@ -29,7 +29,7 @@ COMPANIONS = {
     "ca_certs": {"certfile": "c.pem"},
     "cert_reqs": {"certfile": "c.pem", "ca_certs": "ca.pem"},
 }
-"""What must be said beside an option for it to be accepted."""
+"""The options that an option requires."""
 
 BECOMES_BIND = {
     "host": ("name:8000",),
@@ -40,24 +40,24 @@ BECOMES_BIND = {
 
 
 def sample(name: str) -> str:
-    """Text that is not the option's default."""
-    kind = OPTIONS[name].kind
-    while isinstance(kind, (Auto, Listing)):
-        kind = kind.kind
-    if isinstance(kind, Flag):
+    """Return text that stands for another value than the default."""
+    option_type = OPTIONS[name].type
+    while isinstance(option_type, (Auto, ListOf)):
+        option_type = option_type.item
+    if isinstance(option_type, Flag):
         return "no" if getattr(Config(), name) else "yes"
-    if isinstance(kind, Choice):
-        return next(word for word in kind.words if word != getattr(Config(), name))
-    return BY_KIND.get(type(kind)) or BY_METAVAR[kind.metavar]
+    if isinstance(option_type, Choice):
+        return next(word for word in option_type.words if word != getattr(Config(), name))
+    return BY_TYPE.get(type(option_type)) or BY_METAVAR[option_type.metavar]
 
 
 def given_for(name: str) -> dict[str, str]:
-    """The sample by its option's name, and what must be said beside it."""
+    """Return the sample by the name of its option, and the options that it requires."""
     return {name: sample(name), **COMPANIONS.get(name, {})}
 
 
 def check_set(name: str, config: Config) -> None:
-    """The sample has arrived in the field, or in bind, and nowhere else."""
+    """Check that the sample changed its field, or bind, and no other field."""
     if name in BECOMES_BIND:
         assert config == Config(bind=BECOMES_BIND[name])
         return

@@ -58,7 +58,7 @@ def read(
     body = b""
     try:
         for piece in pieces:
-            at_once = None if current or forgetful else reader.next_at_once(piece)
+            at_once = None if current or forgetful else reader.try_fast_path(piece)
             if at_once is not None:
                 requests.append((at_once, b""))
                 continue
@@ -66,7 +66,7 @@ def read(
             while True:
                 if current is None:
                     if forgetful:
-                        reader.forget()
+                        reader.clear_cache()
                     current, body = reader.next_request(), b""
                     if current is None:
                         break

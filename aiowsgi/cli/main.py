@@ -29,8 +29,8 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from aiowsgi.config.help import Entry, render_help, render_settings
 from aiowsgi.config.options import OPTIONS, Config
-from aiowsgi.config.sources import Sources, enter, flag_name
-from aiowsgi.config.types import Flag, Listing
+from aiowsgi.config.sources import Sources, flag_name, prepare_process
+from aiowsgi.config.types import Flag, ListOf
 from aiowsgi.exceptions import AdminError, ApplicationLoadError, BindError, ConfigError
 from aiowsgi.suggest import did_you_mean
 from aiowsgi.wsgi.importer import load_application, own_traceback
@@ -96,7 +96,7 @@ def _obey(argv: Sequence[str], run: Runner | None) -> int:
         return _show(_version())
     _refuse(rest)
     sources = Sources(flags, dict(os.environ), os.getcwd(), commands["config"])
-    settings = sources.settle()
+    settings = sources.load()
     if commands["print_config"]:
         return _show(render_settings(settings))
     if commands["check_config"]:
@@ -118,7 +118,7 @@ def _show(text: str) -> int:
 
 def _check(config: Config) -> int:
     name = _named_application(config)
-    enter(config)
+    prepare_process(config)
     load_application(name, factory=config.factory, app_dir=config.app_dir)
     return _show(f"The configuration is valid, and {name} can be imported.")
 
@@ -178,14 +178,14 @@ def _parser() -> _Parser:
         if name == "app":
             parser.add_argument(name, nargs="?")
         else:
-            parser.add_argument(*option.flags, flag_name(name), dest=name, **_action(option.kind))
+            parser.add_argument(*option.flags, flag_name(name), dest=name, **_action(option.type))
     return parser
 
 
 def _action(kind: object) -> dict[str, Any]:
     if isinstance(kind, Flag):
         return {"action": argparse.BooleanOptionalAction}
-    if isinstance(kind, Listing):
+    if isinstance(kind, ListOf):
         return {"action": "extend", "type": kind.split}
     return {"action": "store"}
 
@@ -209,7 +209,7 @@ def _spellings() -> Iterator[str]:
         yield from (word for word in entry.usage.replace(",", "").split() if word.startswith("-"))
     for name, option in OPTIONS.items():
         yield from (flag_name(name), *option.flags)
-        if isinstance(option.kind, Flag):
+        if isinstance(option.type, Flag):
             yield flag_name(f"no-{name}")
 
 

@@ -117,7 +117,7 @@ _WHOM: Final = {
 
 def _client(given: argparse.Namespace) -> AdminClient:
     flags = {name: value for name in _WHOM if (value := getattr(given, name)) is not None}
-    config = Sources(flags, dict(os.environ), os.getcwd(), given.config).settle().config
+    config = Sources(flags, dict(os.environ), os.getcwd(), given.config).load().config
     if config.admin is None:
         raise ConfigError("admin: whom to ask is not known; give --admin as the server has it")
     token = ""
@@ -130,7 +130,7 @@ def _client(given: argparse.Namespace) -> AdminClient:
 
 def _read(kind: Any, given: argparse.Namespace, name: str) -> Any:
     try:
-        return kind.read(getattr(given, name))
+        return kind.convert(getattr(given, name))
     except ValueError as error:
         raise ConfigError(f"--{name}: {error}") from None
 

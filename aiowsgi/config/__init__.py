@@ -1,5 +1,6 @@
-"""The options of the server: their names, types, defaults, and where their values come from.
+"""The server's options: names, types, defaults, and the sources of their values.
 
-Every option is one field of ``Config``; the command line's flags, environment variables, TOML keys
-and the help text are derived from it. Acting on an option does not belong here.
+Each option is one field of ``Config``. The command line's flags, the environment variables, the
+TOML keys and the help text are derived from that field. Code that acts on an option does not belong
+here.
 """

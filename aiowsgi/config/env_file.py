@@ -1,14 +1,13 @@
-r"""Files of environment variables: ``--env-file``.
+r"""Parses files of environment variables (``--env-file``).
 
-A plain install must be able to read one, and the grammar that all tools agree upon is this small;
-so it is read here and by no library. Stricter than most: what cannot be understood is an error
-with its line, never skipped. ::
+The syntax is the part that dotenv libraries, Docker and systemd agree on, so the server needs no
+library for it. A line that is none of these forms is an error, never skipped::
 
     # comment                       export NAME=value
-    NAME=value with spaces          NAME='as it stands: \n $HOME'
+    NAME=value with spaces          NAME='literal: \n $HOME'
     NAME=value # comment            NAME="escapes: \n \t \" \\"     # comment
 
-Nothing is expanded: ``$`` means itself. A value stays on its line.
+Nothing is expanded: ``$`` is an ordinary character. A value ends with its line.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 
 
 def parse_env_file(text: str, name: str) -> dict[str, str]:
-    """The variables that ``text`` sets, in its order.
+    """Parse ``text`` and return its variables in order.
 
-    Raises ConfigError, with ``name`` and the line, for what is no assignment, and for a variable
-    that is set twice.
+    Raises ConfigError with ``name`` and the line number for a line that is not an assignment and
+    for a variable that is set twice.
     """
     variables: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -44,7 +43,7 @@ def parse_env_file(text: str, name: str) -> dict[str, str]:
             continue
         match = _ASSIGNMENT.fullmatch(line)
         if match is None:
-            # The line is not shown: what stands in such files is often a secret.
+            # The message does not quote the line: these files often contain secrets.
             raise ConfigError(f"{name}, line {number}: not of the form NAME=value")
         if match["name"] in variables:
             raise ConfigError(f"{name}, line {number}: {match['name']} is set a second time")

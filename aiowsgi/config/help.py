@@ -1,10 +1,10 @@
-"""What people read about the options: ``--help``, the README's table, ``--print-config``.
+"""Renders the options as text: ``--help``, the README's table, ``--print-config``.
 
-All of it is rendered from the fields of ``Config`` into text. Nothing is printed here, and nothing
-is written here about any single option. The README has the table between two comments,
-``<!-- options -->`` and ``<!-- /options -->``; this prints it anew::
+Everything comes from the fields of ``Config``; this module prints nothing and has no text about any
+single option. The README's table stands between the comments ``<!-- options -->`` and ``<!--
+/options -->``. This command prints the table::
 
-    python -c "from aiowsgi import reference; print(reference.render_option_table())"
+    python -c "from aiowsgi.config import help; print(help.render_option_table())"
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from aiowsgi.config.options import OPTIONS, Config
 from aiowsgi.config.sources import Settings, flag_name, key_name
-from aiowsgi.config.types import Auto, Plain
+from aiowsgi.config.types import Auto, TomlValue
 
 __all__ = ["Entry", "render_help", "render_option_table", "render_settings"]
 
@@ -24,7 +24,7 @@ _DEFAULTS: Final = Config()
 
 
 def _sections() -> dict[str, list[str]]:
-    """The options' names under the title of their section, in order."""
+    """Return the options' names, in order, by the title of their section."""
     sections: dict[str, list[str]] = {}
     title = ""
     for name, option in OPTIONS.items():
@@ -33,14 +33,16 @@ def _sections() -> dict[str, list[str]]:
     return sections
 
 
-def _plain(name: str, value: object) -> Plain | None:
-    """How a value is written; None where it is not set."""
-    kind = OPTIONS[name].kind
-    return None if value is None and not isinstance(kind, Auto) else kind.plain(value)
+def _plain(name: str, value: object) -> TomlValue | None:
+    """Return the TOML value of an option; None if it is not set."""
+    option_type = OPTIONS[name].type
+    return (
+        None if value is None and not isinstance(option_type, Auto) else option_type.to_toml(value)
+    )
 
 
 def _default(name: str) -> str:
-    """The default in words; empty where nothing is set, or a flag is off."""
+    """Return the default as text; empty if there is none, or for a flag that is off."""
     plain = _plain(name, getattr(_DEFAULTS, name))
     if isinstance(plain, bool):
         return "on" if plain else ""
@@ -53,24 +55,25 @@ def _default(name: str) -> str:
 
 
 class Entry(NamedTuple):
-    """One line: how it is written, and what it does."""
+    """One entry of ``--help``."""
 
     usage: str
     text: str
 
 
 _COLUMN: Final = 32
-"""Where the texts begin: right of most flags, with room for a sentence in 80 columns."""
+"""Column at which the descriptions begin. It is right of most flags and leaves 48 columns on an
+80-column terminal."""
 
 _NO_BREAK: Final = "\N{NO-BREAK SPACE}"
-"""textwrap breaks lines at ASCII white space only."""
+"""``textwrap`` breaks lines only at ASCII whitespace."""
 
 
 def render_help(width: int, before: str, commands: Iterable[Entry], after: str) -> str:
-    """``--help`` for a terminal of ``width`` columns.
+    """Render ``--help`` for a terminal of ``width`` columns.
 
-    ``before`` and ``after`` are put around it as they are; ``commands`` are the flags of the
-    command line that are no options.
+    ``before`` and ``after`` are printed unchanged around the options. ``commands`` are the flags
+    that are not options, such as ``--version``.
     """
     blocks = [before, _section("Commands", commands, width)]
     for title, names in _sections().items():
@@ -94,24 +97,24 @@ def _lines(entry: Entry, width: int) -> Iterator[str]:
 
 def _entry(name: str) -> Entry:
     default = f" [default:{_NO_BREAK}{_default(name)}]" if _default(name) else ""
-    return Entry(_usage(name), OPTIONS[name].text + default)
+    return Entry(_usage(name), OPTIONS[name].help + default)
 
 
 def _usage(name: str) -> str:
-    """How the option is written on a command line; the application is written by itself."""
+    """Return the option's spellings on the command line; for the application, its placeholder."""
     option = OPTIONS[name]
     if name == "app":
-        return option.kind.metavar
-    flag = flag_name(name) if option.kind.metavar else f"--[no-]{key_name(name)}"
+        return option.type.metavar
+    flag = flag_name(name) if option.type.metavar else f"--[no-]{key_name(name)}"
     flags = sorted([flag, *option.flags], key=lambda flag: flag.startswith("--"))
-    return f"{', '.join(flags)} {option.kind.metavar}".rstrip()
+    return f"{', '.join(flags)} {option.type.metavar}".rstrip()
 
 
 # The README's table
 
 
 def render_option_table() -> str:
-    """The options in Markdown: a table for each section, without a line's end at the end."""
+    """Render the options as Markdown, one table for each section, without a final line end."""
     return "\n\n".join(_markdown(title, names) for title, names in _sections().items())
 
 
@@ -121,14 +124,14 @@ def _markdown(title: str, names: Iterable[str]) -> str:
 
 
 _BAR: Final = "\\|"
-"""Within a table a bar by itself ends the cell, even in a code span (GFM section 4.10)."""
+"""A ``|`` ends a table cell, even in a code span (GFM section 4.10)."""
 
 
 def _row(name: str) -> str:
     option = OPTIONS[name]
     variables = f" Also `{'`, `'.join(option.variables)}`." if option.variables else ""
     default = f"`{_default(name)}`" if _default(name) else ""
-    cells = [f"`{_usage(name)}`", default, option.text + variables]
+    cells = [f"`{_usage(name)}`", default, option.help + variables]
     return f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |"
 
 
@@ -136,7 +139,8 @@ def _row(name: str) -> str:
 
 
 def render_settings(settings: Settings) -> str:
-    """Every option as TOML that ``--config`` reads back, with where it came from as a comment."""
+    """Render every option as TOML that ``--config`` can read; a comment on each line names the
+    source of the value."""
     stored = {field.name for field in fields(Config)}
     blocks = []
     for title, names in _sections().items():
@@ -148,12 +152,12 @@ def render_settings(settings: Settings) -> str:
 def _assignment(name: str, settings: Settings) -> str:
     plain = _plain(name, getattr(settings.config, name))
     if plain is None:
-        # TOML has no null: what is not set is not written.
+        # TOML has no null value.
         return f"# {key_name(name)} is not set"
     return f"{key_name(name)} = {_toml(plain)}  # {settings.origins.get(name, 'default')}"
 
 
-def _toml(value: Plain) -> str:
+def _toml(value: TomlValue) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):

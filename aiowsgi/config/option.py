@@ -1,8 +1,8 @@
-"""What an option is, and how a field of ``Config`` is made one.
+"""The ``Option`` type, and functions that declare a field of ``Config`` as an option.
 
-An option without its name: the kind of its value (``config/types.py``), its help, its further
-spellings. Which options there are stands in ``config/options.py`` alone; where their values come
-from, in ``config/sources.py``.
+An `Option` has the type of the value (``config/types.py``), the help text and additional spellings;
+its name and default are those of the field. The list of options is in ``config/options.py``. The
+sources of their values are in ``config/sources.py``.
 """
 
 from __future__ import annotations
@@ -21,49 +21,52 @@ T = TypeVar("T")
 
 
 class Option(NamedTuple):
-    """What is known of one option besides its name and default; the metadata of a field."""
+    """The metadata of a field of ``Config``."""
 
-    kind: OptionType[Any]
-    text: str
-    """What it does, in sentences that a terminal and Markdown show alike."""
+    type: OptionType[Any]
+    help: str
+    """Help text; it begins with what the option sets. Plain text that also reads well as
+    Markdown."""
     section: str = ""
-    """Title of the section that this option begins; empty for those that continue it."""
+    """Title of the section that begins with this option; empty if the option continues a
+    section."""
     flags: tuple[str, ...] = ()
-    """Further spellings on the command line, ``-b`` or ``--ssl-certfile``."""
+    """Additional flags, such as ``-b`` or ``--ssl-certfile``."""
     variables: Mapping[str, str | None] = MappingProxyType({})
-    """Conventional environment variables, and the text that their presence stands for; None
-    where it is the variable's own text."""
+    """Conventional environment variables. The value replaces the variable's own text, as for
+    NO_COLOR; None uses that text."""
 
-    def read(self, value: object, label: str) -> Any:
-        """Normalise ``value``; raises ConfigError that begins with ``label``."""
+    def convert(self, value: object, label: str) -> Any:
+        """Return the normalised ``value``; raises ConfigError with a message that begins with
+        ``label``."""
         try:
-            return self.kind.read(value)
+            return self.type.convert(value)
         except ValueError as error:
             raise ConfigError(f"{label}: {error}") from None
 
 
-# The makers of fields claim to return the default, as dataclasses.field() does: what a type checker
-# sees is "name: type = default".
+# These functions are annotated to return the default's type, as dataclasses.field() is, so that a
+# type checker sees "name: type = default".
 
 
 @overload
-def option(kind: OptionType[T], default: None, text: str, **more: Any) -> T | None: ...
+def option(option_type: OptionType[T], default: None, help_text: str, **more: Any) -> T | None: ...
 
 
 @overload
-def option(kind: OptionType[T], default: T, text: str, **more: Any) -> T: ...
+def option(option_type: OptionType[T], default: T, help_text: str, **more: Any) -> T: ...
 
 
-def option(kind: OptionType[Any], default: Any, text: str, **more: Any) -> Any:
-    """A dataclass field that is an option; ``more`` are further fields of Option."""
-    return field(default=default, metadata={"option": Option(kind, text, **more)})
+def option(option_type: OptionType[Any], default: Any, help_text: str, **more: Any) -> Any:
+    """Declare a field of ``Config``; ``more`` are further fields of `Option`."""
+    return field(default=default, metadata={"option": Option(option_type, help_text, **more)})
 
 
-def off(text: str, **more: Any) -> bool:
-    """A flag that is off unless it is switched on."""
-    return option(Flag(), default=False, text=text, **more)
+def off(help_text: str, **more: Any) -> bool:
+    """Declare a flag that is off by default."""
+    return option(Flag(), default=False, help_text=help_text, **more)
 
 
-def on(text: str, **more: Any) -> bool:
-    """A flag that is on unless it is switched off."""
-    return option(Flag(), default=True, text=text, **more)
+def on(help_text: str, **more: Any) -> bool:
+    """Declare a flag that is on by default."""
+    return option(Flag(), default=True, help_text=help_text, **more)

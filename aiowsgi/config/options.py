@@ -1,14 +1,14 @@
-"""Every option of the server, once: the fields of ``Config``.
+"""The options of the server: the fields of ``Config``.
 
-A field holds the default, and in its metadata the kind of value and the help text. All else is
-derived from the fields and is nowhere written a second time: the flags (``cli/main.py``), the
-variables and TOML keys (``config/sources.py``), ``--help`` and the README's table
-(``config/help.py``). To add an option is to add a field.
+A field has the default; its metadata has the option type and the help text. Everything else is
+derived from the fields: the flags (``cli/main.py``), environment variables and TOML keys
+(``config/sources.py``), ``--help`` and the README's table (``config/help.py``). To add an option,
+add a field.
 
-Values are normalised: times are seconds as float, where 0 is off; sizes are bytes; lists are
-tuples; None is "not set" or, where the kind says so, ``auto``. Whatever the command line takes,
-``Config(keep_alive="75s")`` takes too. A Config that exists is valid; nothing is read, opened or
-looked up to make one.
+Values are normalised: durations are seconds as float, sizes are bytes, lists are tuples. 0 switches
+a limit or a timeout off. None means "not set" or ``auto``, depending on the option type. ``Config``
+accepts the same notations as the command line, such as ``Config(keep_alive="75s")``. A ``Config``
+that has been created is valid. Creating one reads no file and resolves no name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aiowsgi.config.types import (
     Choice,
     Duration,
     Integer,
-    Listing,
+    ListOf,
     Mode,
     OptionType,
     Parsed,
@@ -33,28 +33,30 @@ from aiowsgi.config.types import (
 )
 from aiowsgi.config.values import (
     RouteLimit,
-    bind_text,
+    canonical_bind,
     is_public,
-    log_format,
-    path_prefix,
-    route_limit,
-    trusted_peer,
+    parse_log_format,
+    parse_path_prefix,
+    parse_route_limit,
+    parse_trusted_peer,
 )
 from aiowsgi.exceptions import ConfigError
 from aiowsgi.suggest import did_you_mean
 
-__all__ = ["DEFAULT_BIND", "LISTEN_WAYS", "OPTIONS", "Config", "join_bind"]
+__all__ = ["DEFAULT_BIND", "LISTEN_GROUPS", "OPTIONS", "Config", "join_bind"]
 
 DEFAULT_BIND: Final = "127.0.0.1:8000"
-"""Where to listen if nothing says so; only this machine can reach it."""
+"""Default address; only this machine can connect to it."""
 
-# Kinds that several options share.
+# Option types that several options share.
 
-ADDRESS: Final[OptionType[str]] = Parsed("ADDRESS", bind_text)
+ADDRESS: Final[OptionType[str]] = Parsed("ADDRESS", canonical_bind)
 FILE: Final = Text("FILE")
 DIRECTORY: Final = Text("DIR")
-PATTERNS: Final = Listing(Text("GLOB"))
-ROUTES: Final[OptionType[tuple[RouteLimit, ...]]] = Listing(Parsed("PATHS=N", route_limit), " ")
+PATTERNS: Final = ListOf(Text("GLOB"))
+ROUTES: Final[OptionType[tuple[RouteLimit, ...]]] = ListOf(
+    Parsed("PATHS=N", parse_route_limit), " "
+)
 NUMBER: Final = Integer()
 POSITIVE: Final = Integer(minimum=1)
 TIME: Final = Duration()
@@ -63,207 +65,284 @@ SIZE: Final = Size()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """How one server is to run.
+    """The settings of one server.
 
-    Raises ConfigError for a name that is no option, for a value that its option cannot have, and
-    for values that exclude each other.
+    Raises ConfigError for an unknown name, for a value that the option does not accept, and for
+    values that contradict each other.
     """
 
     app: str | None = option(
         Text("MODULE[:ATTRIBUTE]"),
         None,
-        "The application: module:attribute, module:factory(), or a module that has an"
-        " attribute application or app.",
+        "The application: module:attribute, module:factory(), or a module with an attribute "
+        "application or app.",
         section="Application",
     )
-    factory: bool = off("Call the attribute, without arguments, to get the application.")
-    app_dir: str | None = option(DIRECTORY, None, "Look for modules here first, by default in ./.")
-    chdir: str | None = option(DIRECTORY, None, "Change to it before importing the application.")
+    factory: bool = off("Call the attribute without arguments; it returns the application.")
+    app_dir: str | None = option(
+        DIRECTORY,
+        None,
+        "Directory in which modules are looked for first. Default: the working directory.",
+    )
+    chdir: str | None = option(DIRECTORY, None, "Working directory of the application.")
     env_file: str | None = option(
-        FILE, None, "A file of KEY=VALUE lines. Variables that are set already win."
+        FILE,
+        None,
+        "File of NAME=VALUE lines to set in the environment. Variables that are set already "
+        "keep their values.",
     )
 
     bind: tuple[str, ...] = option(
-        Listing(ADDRESS),
+        ListOf(ADDRESS),
         (DEFAULT_BIND,),
-        "Where to listen: host:port, [::1]:port, :port (all interfaces), unix:path or fd://n."
-        " Repeats. Port 0 picks a free port.",
+        "Address to listen on: host:port, [::1]:port, :port (all interfaces), unix:path or "
+        "fd://n. Repeats. Port 0 picks a free port.",
         section="Listening",
         flags=("-b",),
     )
-    # The shorthands of bind: a Config takes them, and has nothing but bind afterwards. That they
-    # are made by a call is no matter of mutable defaults, of which RUF009 warns.
+    # The shorthands of bind are arguments of Config, not fields: __post_init__ turns them into
+    # bind. RUF009 warns of calls in defaults because of mutable values; field() is not one.
     host: InitVar[str | None] = option(  # noqa: RUF009
-        Text("HOST"), None, "With port, instead of bind: one address to listen on."
+        Text("HOST"), None, "Host to listen on; together with port, a short form of bind."
     )
     port: InitVar[int | None] = option(  # noqa: RUF009
         Integer(maximum=65535),
         None,
-        "With host, instead of bind. The variable PORT alone means 0.0.0.0:$PORT.",
+        "Port to listen on; together with host, a short form of bind. The variable PORT alone"
+        " means 0.0.0.0:$PORT.",
         variables={"PORT": None},
     )
-    uds: InitVar[str | None] = option(FILE, None, "Instead of bind unix:path.")  # noqa: RUF009
-    fd: InitVar[int | None] = option(NUMBER, None, "Instead of bind fd://n.")  # noqa: RUF009
-    backlog: int = option(POSITIVE, 2048, "Connections not yet accepted.")
-    reuse_port: bool = off("Set SO_REUSEPORT: several servers share a port.")
-    umask: int | None = option(Mode(), None, "Permissions that new files shall not have.")
+    uds: InitVar[str | None] = option(  # noqa: RUF009
+        FILE, None, "Path of a unix socket to listen on; short for bind unix:path."
+    )
+    fd: InitVar[int | None] = option(  # noqa: RUF009
+        NUMBER, None, "Inherited descriptor to listen on; short for bind fd://n."
+    )
+    backlog: int = option(POSITIVE, 2048, "Maximum number of connections that wait to be accepted.")
+    reuse_port: bool = off("Set SO_REUSEPORT, so that several servers can share a port.")
+    umask: int | None = option(Mode(), None, "Permissions that new files do not get.")
     uds_permissions: int | None = option(Mode(), None, "Permissions of unix sockets.")
 
     workers: int | None = option(
         Auto(POSITIVE),
         1,
-        "Processes. auto: one per processor that this process may use.",
+        "Number of worker processes. auto: one for each processor that this process may use.",
         section="Workers",
         flags=("-w",),
         variables={"WEB_CONCURRENCY": None},
     )
-    threads: int = option(POSITIVE, 4, "Threads that run the application, per worker.")
+    threads: int = option(POSITIVE, 4, "Number of threads that run the application in each worker.")
     loop: str = option(
-        Choice(("auto", "uvloop", "asyncio")), "auto", "Event loop. auto: uvloop if installed."
+        Choice(("auto", "uvloop", "asyncio")),
+        "auto",
+        "Event loop. auto: uvloop if it is installed.",
     )
     http: str = option(
-        Choice(("auto", "h11", "httptools")), "auto", "Parser. auto: httptools if installed."
+        Choice(("auto", "h11", "httptools")),
+        "auto",
+        "HTTP parser. auto: httptools if it is installed.",
     )
 
     request_buffering: str = option(
         Choice(("auto", "on", "off"), {"true": "on", "false": "off"}),
         "auto",
-        "Start the application when the whole body has come (on), at once (off), or when"
-        " it is complete or 512k of it have come (auto).",
+        "When the application starts: after the whole request body (on), at once (off), or "
+        "after the whole body or its first 512k (auto).",
         section="Bodies",
     )
     response_buffer: int = option(
-        SIZE, 1 << 20, "Kept in memory for a slow client, per connection."
+        SIZE, 1 << 20, "Size of the response kept in memory for a slow client, for each connection."
     )
-    response_spool: int = option(SIZE, 64 << 20, "Kept in a temporary file, beyond that.")
+    response_spool: int = option(
+        SIZE,
+        64 << 20,
+        "Size of the response kept in a temporary file after that, for each connection.",
+    )
 
     max_header_size: int = option(
-        SIZE, 64 << 10, "Of a header section; beyond: 431. 0: no limit.", section="Limits"
+        SIZE,
+        64 << 10,
+        "Maximum size of the request head; a larger one is answered 431. 0: no limit.",
+        section="Limits",
     )
-    limit_request_line: int = option(SIZE, 8 << 10, "Of a request line; beyond: 414.")
-    limit_request_fields: int = option(NUMBER, 100, "Header fields; beyond: 431.")
-    max_body_size: int = option(SIZE, 1 << 30, "Of a request body; beyond: 413.")
-    max_connections: int = option(NUMBER, 0, "Of a worker; beyond: 503. 0: what descriptors allow.")
+    limit_request_line: int = option(
+        SIZE,
+        8 << 10,
+        "Maximum size of the request line; a longer one is answered 414. 0: no limit.",
+    )
+    limit_request_fields: int = option(
+        NUMBER, 100, "Maximum number of header fields; more are answered 431. 0: no limit."
+    )
+    max_body_size: int = option(
+        SIZE,
+        1 << 30,
+        "Maximum size of the request body; a larger one is answered 413. 0: no limit.",
+    )
+    max_connections: int = option(
+        NUMBER,
+        0,
+        "Maximum number of connections of a worker; more are answered 503. 0: as many as file"
+        " descriptors allow.",
+    )
 
     header_timeout: float = option(
-        TIME, 10.0, "For a header section to arrive. 0: off.", section="Timeouts"
+        TIME, 10.0, "Time in which a request head must arrive. 0: off.", section="Timeouts"
     )
-    body_timeout: float = option(TIME, 30.0, "Between two pieces of a request body.")
-    write_timeout: float = option(TIME, 60.0, "While a client reads nothing of its response.")
-    keep_alive: float = option(TIME, 75.0, "For the next request on a kept connection.")
+    body_timeout: float = option(
+        TIME, 30.0, "Maximum pause between two pieces of a request body. 0: off."
+    )
+    write_timeout: float = option(
+        TIME, 60.0, "Maximum time in which a client reads nothing of its response. 0: off."
+    )
+    keep_alive: float = option(
+        TIME, 75.0, "Time that an idle connection is kept open for the next request."
+    )
     request_timeout: float = option(
-        TIME, 0.0, "For the application; beyond: 504, and a new thread."
+        TIME,
+        0.0,
+        "Maximum run time of the application; a longer request is answered 504 and its thread"
+        " replaced. 0: off.",
     )
-    graceful_timeout: float = option(TIME, 30.0, "For requests in progress at a stop.")
-    shutdown_delay: float = option(TIME, 0.0, "From TERM until no more connections are accepted.")
+    graceful_timeout: float = option(TIME, 30.0, "Time that a stop waits for requests in progress.")
+    shutdown_delay: float = option(
+        TIME, 0.0, "Time from TERM until the server stops accepting connections."
+    )
 
     queue_size: int = option(
-        POSITIVE, 1024, "Requests that wait for a thread; beyond: 503.", section="Queue"
+        POSITIVE,
+        1024,
+        "Maximum number of requests that wait for a thread; more are answered 503.",
+        section="Queue",
     )
-    queue_timeout: float = option(TIME, 30.0, "How long they wait; beyond: 503.")
+    queue_timeout: float = option(
+        TIME,
+        30.0,
+        "Maximum time that a request waits for a thread; after it the answer is 503. 0: off.",
+    )
     max_detached_threads: int | None = option(
         Auto(NUMBER),
         None,
-        "Threads that may hang beyond request-timeout before the worker is replaced."
-        " auto: as many as threads.",
+        "Number of threads that may run longer than request-timeout before the worker is "
+        "replaced. auto: as many as threads.",
     )
-    interrupt_detached: bool = off("Raise an exception in a thread that hangs.")
-    limit_per_client: int = option(NUMBER, 0, "Requests of one client at a time. 0: no limit.")
+    interrupt_detached: bool = off(
+        "Raise an exception in a thread that runs longer than request-timeout."
+    )
+    limit_per_client: int = option(
+        NUMBER, 0, "Maximum number of requests of one client at a time. 0: no limit."
+    )
     route_limit: tuple[RouteLimit, ...] = option(
-        ROUTES, (), "At most N threads: '/reports/*=2'. Repeats."
+        ROUTES, (), "Maximum number of threads for some paths: '/reports/*=2'. Repeats."
     )
     reserve_threads: tuple[RouteLimit, ...] = option(
-        ROUTES, (), "N threads kept free: '/healthz,/login*=1'. Repeats."
+        ROUTES, (), "Number of threads reserved for some paths: '/healthz,/login*=1'. Repeats."
     )
 
     max_requests: int = option(
-        NUMBER, 0, "After so many, replace a worker. 0: never.", section="Recycling"
+        NUMBER,
+        0,
+        "Number of requests after which a worker is replaced. 0: never.",
+        section="Recycling",
     )
-    max_requests_jitter: int = option(NUMBER, 0, "Up to so many more, at random.")
-    max_rss: int = option(SIZE, 0, "Beyond this memory, replace a worker. 0: never.")
-    max_lifetime: float = option(TIME, 0.0, "Beyond this age, replace a worker. 0: never.")
+    max_requests_jitter: int = option(NUMBER, 0, "Maximum random number added to max-requests.")
+    max_rss: int = option(SIZE, 0, "Memory use at which a worker is replaced. 0: never.")
+    max_lifetime: float = option(TIME, 0.0, "Age at which a worker is replaced. 0: never.")
 
-    reload: bool = off("Restart when a file changes.", section="Development")
-    reload_dir: tuple[str, ...] = option(Listing(DIRECTORY), (), "Watch it instead of ./. Repeats.")
-    reload_include: tuple[str, ...] = option(
-        PATTERNS, (), "Watch these files beside *.py. Repeats."
+    reload: bool = off("Restart the workers when a file changes.", section="Development")
+    reload_dir: tuple[str, ...] = option(
+        ListOf(DIRECTORY), (), "Directory to watch instead of the working directory. Repeats."
     )
-    reload_exclude: tuple[str, ...] = option(PATTERNS, (), "Watch none of these files. Repeats.")
+    reload_include: tuple[str, ...] = option(
+        PATTERNS, (), "Files to watch in addition to *.py. Repeats."
+    )
+    reload_exclude: tuple[str, ...] = option(PATTERNS, (), "Files not to watch. Repeats.")
 
     certfile: str | None = option(
         FILE,
         None,
-        "Certificate chain in PEM; turns TLS on. Read again on HUP.",
+        "File of the certificate chain in PEM; turns TLS on. HUP reads it again.",
         section="TLS",
         flags=("--ssl-certfile",),
     )
     keyfile: str | None = option(
-        FILE, None, "Its private key, if not in certfile.", flags=("--ssl-keyfile",)
+        FILE,
+        None,
+        "File of the private key in PEM, if it is not in certfile.",
+        flags=("--ssl-keyfile",),
     )
-    ca_certs: str | None = option(FILE, None, "Authorities that vouch for clients, in PEM.")
+    ca_certs: str | None = option(
+        FILE, None, "File of the authorities that sign client certificates, in PEM."
+    )
     cert_reqs: str = option(
         Choice(("none", "optional", "required"), {"0": "none", "1": "optional", "2": "required"}),
         "none",
-        "Whether a client shows a certificate.",
+        "Whether clients must present a certificate.",
     )
 
     proxy_headers: bool = off(
-        "Believe X-Forwarded-* and Forwarded of trusted peers.", section="Proxies"
+        "Use X-Forwarded-* and Forwarded fields of trusted peers.", section="Proxies"
     )
     forwarded_allow_ips: tuple[str, ...] = option(
-        Listing(Parsed("PEERS", trusted_peer)),
+        ListOf(Parsed("PEERS", parse_trusted_peer)),
         ("127.0.0.1", "::1", "unix"),
-        "Trusted peers: addresses, networks, unix (any unix socket), * (everybody).",
+        "Trusted peers: addresses, networks, unix (any unix socket), * (any peer).",
         variables={"FORWARDED_ALLOW_IPS": None},
     )
-    proxy_protocol: bool = off("Require PROXY protocol v1 or v2 of trusted peers.")
+    proxy_protocol: bool = off(
+        "Require a PROXY protocol header, version 1 or 2, from trusted peers."
+    )
     root_path: str = option(
-        Parsed("PATH", path_prefix),
+        Parsed("PATH", parse_path_prefix),
         "",
-        "Where the application is mounted: its SCRIPT_NAME.",
+        "Path under which the application is mounted: its SCRIPT_NAME.",
         variables={"SCRIPT_NAME": None},
     )
 
     log_level: str = option(
         Choice(("debug", "info", "warning", "error", "critical"), {"warn": "warning"}),
         "info",
-        "Leave out what is less severe.",
+        "Lowest level that is logged.",
         section="Logs",
     )
-    log_config: str | None = option(FILE, None, "A logging.config dictionary, TOML or JSON.")
+    log_config: str | None = option(
+        FILE, None, "File with a logging.config dictionary in TOML or JSON."
+    )
     color: str = option(
         Choice(("auto", "always", "never")),
         "auto",
-        "Colours. auto: on a terminal. The variable NO_COLOR means never.",
+        "Whether the log is coloured. auto: on a terminal. The variable NO_COLOR means never.",
         variables={"NO_COLOR": "never"},
     )
-    access_log: bool = on("Log every request.")
-    access_logfile: str = option(FILE, "-", "Where to; - is standard output.")
+    access_log: bool = on("Write a log line for each request.")
+    access_logfile: str = option(FILE, "-", "File of the access log; - is standard output.")
     access_logformat: str = option(
-        Parsed("FORMAT", log_format),
+        Parsed("FORMAT", parse_log_format),
         "timed",
-        "timed (combined, and the duration), combined, common, json, or text with atoms such"
-        " as %(h)s.",
+        "Format of the access log: timed (combined, and the duration), combined, common, "
+        "json, or text with atoms such as %(h)s.",
     )
 
     admin: str | None = option(
-        ADDRESS, None, "Serve health, metrics and a live view here.", section="Insight"
+        ADDRESS, None, "Address that serves health, metrics and a live view.", section="Insight"
     )
     admin_token_file: str | None = option(
-        FILE, None, "Token for admin; needed on a public address."
+        FILE, None, "File with the token for admin; required on a public address."
     )
-    slow_request_log: float = option(TIME, 0.0, "Log the stack of a request this slow. 0: off.")
+    slow_request_log: float = option(
+        TIME, 0.0, "Duration after which the stack of a running request is logged. 0: off."
+    )
     server_timing: bool = off("Send a Server-Timing field.")
     request_id_header: bool = off("Send the request's id as X-Request-Id.")
 
-    pid: str | None = option(FILE, None, "Write the process id to this file.", section="Process")
-    user: str | None = option(Text("USER"), None, "Become this user once bound.")
-    group: str | None = option(Text("GROUP"), None, "Become this group once bound.")
+    pid: str | None = option(FILE, None, "File to write the process id to.", section="Process")
+    user: str | None = option(Text("USER"), None, "User to become after binding the sockets.")
+    group: str | None = option(Text("GROUP"), None, "Group to become after binding the sockets.")
     server_header: bool = on("Send a Server field.")
     date_header: bool = on("Send a Date field.")
 
     def __new__(cls, **given: object) -> Self:
-        """Refuse an unknown name with a hint, before ``__init__`` does so without."""
+        """Raise ConfigError with a suggestion for an unknown name; ``__init__`` would raise
+        TypeError."""
         for name in given:
             if name not in OPTIONS:
                 raise ConfigError(f"{name}: no such option{did_you_mean(name, OPTIONS)}")
@@ -275,18 +354,18 @@ class Config:
         own = {"bind": None if self.bind == (DEFAULT_BIND,) else self.bind}
         given = own | {"host": host, "port": port, "uds": uds, "fd": fd}
         given = {name: value for name, value in given.items() if value is not None}
-        read = {name: OPTIONS[name].read(value, name) for name, value in given.items()}
+        read = {name: OPTIONS[name].convert(value, name) for name, value in given.items()}
         object.__setattr__(self, "bind", join_bind(read))
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None or field.default is not None:
-                object.__setattr__(self, field.name, OPTIONS[field.name].read(value, field.name))
+                object.__setattr__(self, field.name, OPTIONS[field.name].convert(value, field.name))
         self._check_together()
 
     def _check_together(self) -> None:
-        """What no option can know by itself."""
+        """Check the combinations of options."""
         if not self.bind:
-            raise ConfigError("bind: names no address")
+            raise ConfigError("bind: the list of addresses is empty; give at least one")
         if not self.certfile and (self.keyfile or self.ca_certs):
             raise ConfigError(f"{'keyfile' if self.keyfile else 'ca_certs'}: needs certfile")
         if not self.ca_certs and self.cert_reqs != "none":
@@ -297,18 +376,18 @@ class Config:
             raise ConfigError(f"reserve_threads: leaves nothing of {self.threads} threads")
 
 
-LISTEN_WAYS: Final = {"bind": "bind", "host": "pair", "port": "pair", "uds": "uds", "fd": "fd"}
-"""The options that say where to listen, and the way that each stands for: four, since ``host`` and
-``port`` are two halves of one."""
+LISTEN_GROUPS: Final = {"bind": "bind", "host": "pair", "port": "pair", "uds": "uds", "fd": "fd"}
+"""The options that set listening addresses, and the group of each. ``host`` and ``port`` form one
+group, the others a group each."""
 
 
 def join_bind(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """The addresses that ``bind``, ``uds``, ``fd``, or ``host`` and ``port`` amount to.
+    """Return the addresses that ``bind``, ``uds``, ``fd``, or ``host`` and ``port`` stand for.
 
-    Two ways at a time are a ConfigError: nobody can tell whether
-    ``--bind 127.0.0.1:80 --host 0.0.0.0`` is meant to open the first, the second or both.
+    Raises ConfigError if options of two groups are given: ``--bind 127.0.0.1:80 --host 0.0.0.0``
+    could mean the first address, the second or both.
     """
-    if len({LISTEN_WAYS[name] for name in given}) > 1:
+    if len({LISTEN_GROUPS[name] for name in given}) > 1:
         raise ConfigError(f"{' and '.join(given)}: give one of them to say where to listen")
     if "bind" in given:
         return tuple(given["bind"])
@@ -324,9 +403,9 @@ def join_bind(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
     {
-        # fields() would leave out the shorthands, which to a source are options like all others.
+        # fields() omits the shorthands, which have flags and variables like the other options.
         name: field.metadata["option"]
         for name, field in Config.__dataclass_fields__.items()
     }
 )
-"""Every option by its name in Python, in the order of the fields."""
+"""Every option by the name of its field, in the order of the fields."""

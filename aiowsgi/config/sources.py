@@ -1,15 +1,15 @@
-"""Where option values come from: the sources, which of them wins, and a note of it.
+"""Reads the options' values from their sources and merges them.
 
-In the order of precedence::
+The order of precedence::
 
     command line > environment > --env-file > -c/--config file > ./pyproject.toml > default
 
-Within an environment ``AIOWSGI_KEEP_ALIVE`` goes before a conventional variable such as ``PORT``,
-and a variable that is set to nothing counts as not set, for that is what compose files and charts
-leave behind. A name that no option has is an error in every source.
+Within an environment, ``AIOWSGI_KEEP_ALIVE`` has precedence over a conventional variable such as
+``PORT``. An empty variable counts as not set, because compose files and Helm charts often set
+variables to nothing. A name that is not an option is an error in every source.
 
-This is the one module of the configuration that reads files. What options there are and what they
-accept must not be written here; nor does anything here change the process, except ``enter``.
+Only this module of the configuration reads files. It does not change the process, except in
+`prepare_process`.
 """
 
 from __future__ import annotations
@@ -20,48 +20,57 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from aiowsgi.config.env_file import parse_env_file
-from aiowsgi.config.options import LISTEN_WAYS, OPTIONS, Config, join_bind
+from aiowsgi.config.options import LISTEN_GROUPS, OPTIONS, Config, join_bind
 from aiowsgi.exceptions import ConfigError
 from aiowsgi.suggest import did_you_mean
 
-__all__ = ["Setting", "Settings", "Sources", "enter", "flag_name", "key_name", "variable_name"]
+__all__ = [
+    "Setting",
+    "Settings",
+    "Sources",
+    "flag_name",
+    "key_name",
+    "prepare_process",
+    "variable_name",
+]
 
 
 class Setting(NamedTuple):
-    """A value, normalised, and where it was found."""
+    """A normalised value, and the source that it came from."""
 
     value: Any
     origin: str
 
 
 Layer: TypeAlias = Mapping[str, Setting]
-"""What one source says, by the options' names in Python."""
+"""The settings of one source, by the names of the fields."""
 
 
 class Settings(NamedTuple):
-    """What the sources amount to."""
+    """The merged settings."""
 
     config: Config
     origins: Mapping[str, str]
-    """Where each option was found that is not at its default."""
+    """The source of each option that is not at its default."""
 
 
 class Sources(NamedTuple):
-    """All that decides the settings, kept so that they can be settled again after a change."""
+    """The sources of the settings, kept so that a reload can read them again."""
 
     flags: Mapping[str, Any]
-    """What the command line gave, by the options' names in Python; text, or lists of it."""
+    """Values of the command line, by the names of the fields: text, or lists of text."""
     environ: Mapping[str, str]
-    """The environment as the process found it, before ``enter``."""
+    """Environment variables at the start of the process, before `prepare_process`."""
     directory: str
-    """Absolute; relative names of files are meant from here, before ``chdir``."""
+    """Absolute path of the directory to which relative file names refer; the working directory
+    before ``chdir``."""
     config_file: str | None = None
-    """``-c/--config``; where it is None, the variable AIOWSGI_CONFIG is asked."""
+    """Value of ``-c/--config``; None: that of the variable AIOWSGI_CONFIG."""
 
-    def settle(self) -> Settings:
+    def load(self) -> Settings:
         """Read the sources and merge them.
 
-        Raises ConfigError that names the flag, the variable or the file at fault.
+        Raises ConfigError that names the flag, the variable or the file of the wrong value.
         """
         above = [_flag_layer(self.flags), *_environment_layers(self.environ)]
         below = list(self._file_layers())
@@ -84,15 +93,17 @@ class Sources(NamedTuple):
         variables = parse_env_file(_read_text(os.path.join(self.directory, name), name), name)
         for late in (_CONFIG_VARIABLE, variable_name("env_file")):
             if late in variables:
-                raise ConfigError(f"{late} in {name}: comes too late, files have been chosen")
+                raise ConfigError(
+                    f"{late} in {name}: cannot be set in an env_file, which is read after it"
+                )
         return variables
 
 
-def enter(config: Config) -> None:
-    """Prepare the process for the application: set the variables of ``env_file``, then ``chdir``.
+def prepare_process(config: Config) -> None:
+    """Set the variables of ``env_file`` that are not set, then change to ``chdir``.
 
-    To be called once, before the application is imported. Variables that are set already win.
-    Raises ConfigError where the file or the directory cannot be had.
+    Call it once, before the application is imported. Raises ConfigError if the file cannot be read
+    or the directory cannot be entered.
     """
     if config.env_file is not None:
         text = _read_text(config.env_file, config.env_file)
@@ -111,21 +122,21 @@ _PREFIX: Final = "AIOWSGI_"
 _PYPROJECT: Final = "pyproject.toml"
 
 _CONFIG_VARIABLE: Final = f"{_PREFIX}CONFIG"
-"""Names a source, as ``-c`` does, and is no option."""
+"""Names a configuration file, as ``-c`` does; it is not an option."""
 
 
 def flag_name(name: str) -> str:
-    """On the command line."""
+    """Return the option's flag."""
     return f"--{key_name(name)}"
 
 
 def key_name(name: str) -> str:
-    """In TOML, where underscores are understood too."""
+    """Return the option's TOML key; a key with underscores is accepted too."""
     return name.replace("_", "-")
 
 
 def variable_name(name: str) -> str:
-    """In the environment."""
+    """Return the option's environment variable."""
     return f"{_PREFIX}{name.upper()}"
 
 
@@ -134,13 +145,14 @@ def variable_name(name: str) -> str:
 
 def _flag_layer(flags: Mapping[str, Any]) -> Layer:
     return {
-        name: Setting(OPTIONS[name].read(value, flag_name(name)), flag_name(name))
+        name: Setting(OPTIONS[name].convert(value, flag_name(name)), flag_name(name))
         for name, value in flags.items()
     }
 
 
 def _environment_layers(environ: Mapping[str, str], file: str | None = None) -> tuple[Layer, Layer]:
-    """What the prefixed variables say, and what the conventional ones say below them."""
+    """Return the layer of the prefixed variables and, below it, the layer of the conventional
+    ones."""
     where = f" in {file}" if file else ""
     ours = {variable_name(name): (name, None) for name in OPTIONS}
     given = {name: value for name, value in environ.items() if value}
@@ -168,7 +180,7 @@ def _variable_layer(
     for variable, (name, text) in names.items():
         if variable in environ:
             origin = variable + where
-            layer[name] = Setting(OPTIONS[name].read(text or environ[variable], origin), origin)
+            layer[name] = Setting(OPTIONS[name].convert(text or environ[variable], origin), origin)
     return layer
 
 
@@ -178,9 +190,10 @@ _SERVICE_LINK: Final = re.compile(
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes made the variable, as it does for a service named ``aiowsgi``.
+    """Return whether Kubernetes set the variable, as it does for a service named ``aiowsgi``.
 
-    It gives every container ``AIOWSGI_SERVICE_HOST``, ``AIOWSGI_PORT=tcp://10.0.0.7:80`` and more.
+    Every container then has ``AIOWSGI_SERVICE_HOST``, ``AIOWSGI_PORT=tcp://10.0.0.7:80`` and
+    others.
     """
     return _SERVICE_LINK.fullmatch(f"{name}={value}") is not None
 
@@ -188,7 +201,7 @@ def _is_service_link(name: str, value: str) -> bool:
 def _toml_layer(table: Any, file: str) -> Layer:
     layer: dict[str, Setting] = {}
     if not isinstance(table, dict):
-        raise ConfigError(f"{file}: tool.aiowsgi is not a table")
+        raise ConfigError(f"{file}: tool.aiowsgi is not a table; write [tool.aiowsgi]")
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in OPTIONS:
@@ -196,12 +209,12 @@ def _toml_layer(table: Any, file: str) -> Layer:
             raise ConfigError(f"{key} in {file}: no such option{hint}")
         if name in layer:
             raise ConfigError(f"{key} in {file}: given twice, with a hyphen and an underscore")
-        layer[name] = Setting(OPTIONS[name].read(value, f"{key} in {file}"), file)
+        layer[name] = Setting(OPTIONS[name].convert(value, f"{key} in {file}"), file)
     return layer
 
 
 def _read_toml(path: str, name: str) -> dict[str, Any]:
-    # Imported here: many a start has no file to read.
+    # Imported late to save start-up time: most starts read no TOML file.
     import tomllib
 
     try:
@@ -217,7 +230,7 @@ def _read_text(path: str, name: str) -> str:
     except OSError as error:
         raise ConfigError(f"{name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{name}: is not UTF-8") from None
+        raise ConfigError(f"{name}: not encoded in UTF-8") from None
 
 
 # Merging
@@ -231,7 +244,7 @@ def _merge(layers: list[Layer]) -> Settings:
     found = {
         name: setting
         for name in OPTIONS
-        if name not in LISTEN_WAYS and (setting := _first(name, layers)) is not None
+        if name not in LISTEN_GROUPS and (setting := _first(name, layers)) is not None
     }
     listen = _merge_listen(layers)
     if listen:
@@ -246,21 +259,21 @@ _ANY_HOST: Final = "0.0.0.0"  # noqa: S104 - what platforms that set PORT expect
 
 
 def _merge_listen(layers: list[Layer]) -> Layer:
-    """Where to listen, as the uppermost source has it that says anything.
+    """Return the listening options of the source with the highest precedence that has any.
 
-    It replaces what the sources below say; only ``host`` and ``port`` complete each other from
-    source to source, until one speaks of another way.
+    They replace those of the sources below. The exception is that ``host`` and ``port`` may come
+    from different sources, until a source sets another group.
     """
     merged: dict[str, Setting] = {}
     for layer in layers:
-        said = {name: layer[name] for name in LISTEN_WAYS if name in layer}
-        ways = {LISTEN_WAYS[name] for name in (*said, *merged)}
+        given = {name: layer[name] for name in LISTEN_GROUPS if name in layer}
+        ways = {LISTEN_GROUPS[name] for name in (*given, *merged)}
         if merged and ways != {"pair"}:
             break
         if len(ways) > 1:
-            origins = " and ".join(setting.origin for setting in said.values())
+            origins = " and ".join(setting.origin for setting in given.values())
             raise ConfigError(f"{origins}: give one of them to say where to listen")
-        merged = {**said, **merged}
+        merged = {**given, **merged}
     if "host" not in merged and merged.get("port", Setting(0, "")).origin.startswith("PORT"):
         merged["host"] = Setting(_ANY_HOST, merged["port"].origin)
     return merged

@@ -1,14 +1,13 @@
-"""The kinds of values that options have: what may be written, and what it is worth.
+"""Option types: which notations an option accepts, and the value each stands for.
 
-A kind reads whatever a source offers (text of a command line or a variable; text, numbers, truth
-values and arrays of TOML; values of Python) and gives one normalised value: seconds as float,
-sizes as int bytes, lists as tuples. It reads its own results back unchanged, in either direction:
-``read(plain(value)) == value == read(value)``. What it cannot read is a ValueError whose text
-completes the sentence "--option: ...".
+An option type converts what a source provides (text of the command line or of a variable; text,
+numbers, booleans and arrays of TOML; Python values) to one normalised value: seconds as float,
+sizes as int, lists as tuples. Conversion is idempotent, and TOML values convert back:
+``convert(to_toml(value)) == value == convert(value)``. A value that is not accepted raises
+ValueError; its text completes the sentence "--option: ...".
 
-No option is known here (``config/options.py``), nor where its value comes from
-(``config/sources.py``). The kinds are named tuples, not dataclasses: ten classes are made at every
-start, each in a sixth of the time.
+The options are in ``config/options.py``, their sources in ``config/sources.py``. The types are
+named tuples because defining a dataclass takes six times as long, at every start.
 """
 
 from __future__ import annotations
@@ -27,89 +26,89 @@ __all__ = [
     "Duration",
     "Flag",
     "Integer",
-    "Listing",
+    "ListOf",
     "Mode",
     "OptionType",
     "Parsed",
-    "Plain",
     "Size",
     "Text",
+    "TomlValue",
 ]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-Plain: TypeAlias = bool | int | str | list[str]
-"""What TOML can hold of an option: the notation in which values are shown to people."""
+TomlValue: TypeAlias = bool | int | str | list[str]
+"""A TOML value of an option, which is also the notation shown to people."""
 
 
 class OptionType(Protocol[T_co]):
-    """One kind of value."""
+    """The type of an option's value."""
 
     @property
     def metavar(self) -> str:
-        """What stands for the value in ``--help``; empty for a flag, which takes none."""
+        """Placeholder of the value in ``--help``; empty for a flag, which takes no value."""
 
-    def read(self, value: object) -> T_co:
-        """Normalise ``value``; raises ValueError saying what was expected."""
+    def convert(self, value: object) -> T_co:
+        """Return the normalised ``value``; raises ValueError that says what was expected."""
 
-    def plain(self, value: Any) -> Plain:
-        """The notation of a normalised value."""
+    def to_toml(self, value: Any) -> TomlValue:
+        """Return the TOML value of a normalised value."""
 
 
-# Words and switches
+# Strings and flags
 
 
 class Text(NamedTuple):
-    """A string that is taken as it is: a path, a name."""
+    """A non-empty string, such as a path or a name."""
 
     metavar: str
 
-    def read(self, value: object) -> str:
-        """Take a string or a path, which may not be empty."""
+    def convert(self, value: object) -> str:
+        """Accept a string or an ``os.PathLike``; refuse an empty one."""
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
         if not isinstance(value, str):
-            raise ValueError(f"{value!r} is not text")
+            raise ValueError(f"{value!r} is not a string")
         if not value or "\0" in value:
-            raise ValueError(f"{value!r} is empty or holds a NUL")
+            raise ValueError(f"{value!r} is empty or contains a NUL character")
         return value
 
-    def plain(self, value: str) -> str:
-        """The string itself."""
+    def to_toml(self, value: str) -> str:
+        """Return the string."""
         return value
 
 
 class Parsed(NamedTuple, Generic[T]):
-    """A string with a grammar of its own, whose value's ``str()`` is its canonical notation."""
+    """A string that ``parse`` turns into a value; ``str()`` of the value is its canonical text."""
 
     metavar: str
-    grammar: Callable[[str], T]
-    """Gives the value, or raises ValueError."""
+    parse: Callable[[str], T]
+    """Returns the value, or raises ValueError."""
 
-    def read(self, value: object) -> T:
-        """Take a string, or a value that ``grammar`` once gave."""
-        return self.grammar(value if isinstance(value, str) else str(value))
+    def convert(self, value: object) -> T:
+        """Accept a string, or a value that ``parse`` has returned."""
+        return self.parse(value if isinstance(value, str) else str(value))
 
-    def plain(self, value: T) -> str:
-        """The canonical notation."""
+    def to_toml(self, value: T) -> str:
+        """Return the canonical text."""
         return str(value)
 
 
 class Choice(NamedTuple):
-    """One of a few words."""
+    """One of several words."""
 
     words: tuple[str, ...]
     synonyms: Mapping[str, str] = MappingProxyType({})
-    """Other spellings that users of other servers know, and the word that each means."""
+    """Spellings of other servers, and the word that each stands for."""
 
     @property
     def metavar(self) -> str:
-        """The words, as one picks among them."""
+        """The words, separated by ``|``."""
         return "|".join(self.words)
 
-    def read(self, value: object) -> str:
-        """Take one of the words, in any case."""
+    def convert(self, value: object) -> str:
+        """Accept one of the words, in upper or lower case."""
         word = str(value).lower()
         word = self.synonyms.get(word, word)
         if word not in self.words:
@@ -117,8 +116,8 @@ class Choice(NamedTuple):
             raise ValueError(f"{value!r} is none of {', '.join(self.words)}{hint}")
         return word
 
-    def plain(self, value: str) -> str:
-        """The word itself."""
+    def to_toml(self, value: str) -> str:
+        """Return the word."""
         return value
 
 
@@ -129,21 +128,23 @@ _TRUTH: Final = {
 
 
 class Flag(NamedTuple):
-    """Yes or no."""
+    """A truth value."""
 
     metavar: str = ""
 
-    def read(self, value: object) -> bool:
-        """Take a truth value or one of the usual words for it."""
+    def convert(self, value: object) -> bool:
+        """Accept a truth value or one of the words for it."""
         if isinstance(value, bool):
             return value
         try:
             return _TRUTH[str(value).lower()]
         except KeyError:
-            raise ValueError(f"{value!r} is neither true nor false (yes, no, on, off)") from None
+            raise ValueError(
+                f"{value!r} is not a truth value; write true, false, yes, no, on or off"
+            ) from None
 
-    def plain(self, value: bool) -> bool:  # noqa: FBT001 - the value is what this is about
-        """The truth value itself."""
+    def to_toml(self, value: bool) -> bool:  # noqa: FBT001 - the value is what this is about
+        """Return the truth value."""
         return value
 
 
@@ -151,166 +152,169 @@ class Flag(NamedTuple):
 
 
 def _whole(value: object, expected: str) -> int:
-    """A whole number from a number or from decimal digits; a truth value is no number."""
+    """Return an int from an int or from decimal digits; a bool is not accepted."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    # int() by itself would take "1_000", " 7 " and digits of every script.
+    # int() also accepts "1_000", " 7 " and the digits of every script.
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
         return int(value)
     raise ValueError(f"{value!r} is not {expected}")
 
 
 class Integer(NamedTuple):
-    """A whole number within bounds, both inclusive."""
+    """A whole number between ``minimum`` and ``maximum``, both inclusive."""
 
     minimum: int = 0
     maximum: int | None = None
     metavar: str = "N"
 
-    def read(self, value: object) -> int:
-        """Take a whole number or its decimal digits."""
+    def convert(self, value: object) -> int:
+        """Accept an int or decimal digits."""
         number = _whole(value, "a whole number")
         if number < self.minimum:
-            raise ValueError(f"{value} is too small; the least is {self.minimum}")
+            raise ValueError(f"{value} is too small; the minimum is {self.minimum}")
         if self.maximum is not None and number > self.maximum:
-            raise ValueError(f"{value} is too large; the most is {self.maximum}")
+            raise ValueError(f"{value} is too large; the maximum is {self.maximum}")
         return number
 
-    def plain(self, value: int) -> int:
-        """The number itself."""
+    def to_toml(self, value: int) -> int:
+        """Return the number."""
         return value
 
 
 class Mode(NamedTuple):
-    """Permission bits of a file, written in octal digits as chmod(1) takes them."""
+    """Permission bits of a file, in octal digits as for chmod(1)."""
 
     metavar: str = "MODE"
 
-    def read(self, value: object) -> int:
-        """Take octal digits (``660``, ``0o660``), or a number, which is taken by its value."""
+    def convert(self, value: object) -> int:
+        """Accept octal digits (``660``, ``0o660``) as text, or an int."""
         if isinstance(value, str):
             if not re.fullmatch(r"(0o)?[0-7]{1,4}", value):
                 raise ValueError(f"{value!r} is not octal; write digits from 0 to 7, as in 660")
             value = int(value, 8)
         mode = _whole(value, "a mode")
         if not 0 <= mode <= 0o777:
-            raise ValueError(f"{mode:#o} is not within 0 and 0o777; write 0o660, or '660' as text")
+            raise ValueError(
+                f"{mode:#o} is not between 0 and 0o777; write 0o660, or '660' as a string"
+            )
         return mode
 
-    def plain(self, value: int) -> str:
-        """Octal digits in a string: TOML's 0o660 would be shown as 432 by other tools."""
+    def to_toml(self, value: int) -> str:
+        """Return octal digits as a string: many tools would print TOML's 0o660 as 432."""
         return f"{value:03o}"
 
 
-_SECONDS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNIT_SECONDS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-_LONGEST: Final = 10 * 365 * 86400.0
-"""Ten years in seconds: longer than any use, short enough for every clock and timer."""
+_MAX_SECONDS: Final = 10 * 365 * 86400.0
+"""Ten years: longer than any use, short enough for every clock and timer."""
 
 
 class Duration(NamedTuple):
-    """A span of time, in seconds; 0 means off, or at once."""
+    """A duration in seconds."""
 
     metavar: str = "TIME"
 
-    def read(self, value: object) -> float:
-        """Take ``30``, ``30s``, ``2m``, ``1.5s``, ``500ms``, ``12h``, ``1d``, or a number."""
+    def convert(self, value: object) -> float:
+        """Accept ``30``, ``30s``, ``2m``, ``1.5s``, ``500ms``, ``12h``, ``1d``, or a number."""
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd]?)", _number_text(value))
         if match is None:
             raise ValueError(f"{value!r} is not a time; write 30, 30s, 2m, 1.5s or 500ms")
-        # Rounded to the microsecond, so that 1.1 * 60 is what its reader thinks it is.
-        seconds = round(float(match[1]) * _SECONDS[match[2]], 6)
-        if seconds > _LONGEST:
-            raise ValueError(f"{value} is too long; the most is ten years")
+        # Rounded to microseconds: 1.1 * 60 is 66.00000000000001.
+        seconds = round(float(match[1]) * _UNIT_SECONDS[match[2]], 6)
+        if seconds > _MAX_SECONDS:
+            raise ValueError(f"{value} is too long; the maximum is ten years")
         return seconds
 
-    def plain(self, value: float) -> str:
-        """Seconds, whole where they are whole."""
+    def to_toml(self, value: float) -> str:
+        """Return the number of seconds with the unit, without trailing zeros."""
         return f"{value:f}".rstrip("0").rstrip(".") + ("s" if value else "")
 
 
-_BYTES: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_UNIT_BYTES: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 class Size(NamedTuple):
-    """A number of bytes."""
+    """A size in bytes."""
 
     metavar: str = "SIZE"
 
-    def read(self, value: object) -> int:
-        """Take ``65536``, ``64k``, ``1M``, ``1G`` (powers of 1024), or a whole number."""
+    def convert(self, value: object) -> int:
+        """Accept ``65536``, ``64k``, ``1M``, ``1G`` (powers of 1024), or an int."""
         match = re.fullmatch(r"([0-9]{1,18})([kmgKMG]?)", _number_text(value))
         if match is None:
             raise ValueError(f"{value!r} is not a size; write bytes, or 64k, 1M, 1G")
-        return int(match[1]) * _BYTES[match[2].lower()]
+        return int(match[1]) * _UNIT_BYTES[match[2].lower()]
 
-    def plain(self, value: int) -> int | str:
-        """The shortest exact notation."""
+    def to_toml(self, value: int) -> int | str:
+        """Return the shortest exact notation."""
         for unit in ("G", "M", "k"):
-            count, rest = divmod(value, _BYTES[unit.lower()])
+            count, rest = divmod(value, _UNIT_BYTES[unit.lower()])
             if count and not rest:
                 return f"{count}{unit}"
         return value
 
 
 def _number_text(value: object) -> str:
-    """Digits of a number, or text as it is; nothing that the grammars above would take otherwise.
+    """Return a number's digits, or text unchanged; empty for a bool, which no pattern matches.
 
-    A float's own repr may have an exponent, which no operator writes and no grammar here reads.
+    A float's repr can have an exponent, which the patterns do not accept.
     """
     if isinstance(value, float):
         return f"{value:.6f}".removesuffix(".000000")
     return "" if isinstance(value, bool) else str(value)
 
 
-# Kinds made of kinds
+# Option types made of option types
 
 
 class Auto(NamedTuple, Generic[T]):
-    """Another kind's value, or ``auto``, which is None in Python: decided when it is needed."""
+    """A value of another option type, or ``auto``: None, which the server resolves when it
+    starts."""
 
-    kind: OptionType[T]
+    item: OptionType[T]
 
     @property
     def metavar(self) -> str:
-        """The other kind's, and the word."""
-        return f"{self.kind.metavar}|auto"
+        """The item's placeholder and the word ``auto``."""
+        return f"{self.item.metavar}|auto"
 
-    def read(self, value: object) -> T | None:
-        """Take None, the word, or what the other kind takes."""
-        return None if value is None or value == "auto" else self.kind.read(value)
+    def convert(self, value: object) -> T | None:
+        """Accept None, ``auto``, or a value of the other type."""
+        return None if value is None or value == "auto" else self.item.convert(value)
 
-    def plain(self, value: T | None) -> Plain:
-        """The word, or the other kind's notation."""
-        return "auto" if value is None else self.kind.plain(value)
+    def to_toml(self, value: T | None) -> TomlValue:
+        """Return ``auto``, or the other type's TOML value."""
+        return "auto" if value is None else self.item.to_toml(value)
 
 
-class Listing(NamedTuple, Generic[T]):
+class ListOf(NamedTuple, Generic[T]):
     """Several values: a repeated flag, an array, or one text with separators."""
 
-    kind: OptionType[T]
+    item: OptionType[T]
     separator: str = ","
-    """Between the items of one text."""
+    """Separator of the items in one text."""
 
     @property
     def metavar(self) -> str:
-        """That of one item."""
-        return self.kind.metavar
+        """The placeholder of one item."""
+        return self.item.metavar
 
     def split(self, text: str) -> list[str]:
-        """The items of one text."""
+        """Return the items of one text."""
         return [item.strip() for item in text.split(self.separator) if item.strip()]
 
-    def read(self, value: object) -> tuple[T, ...]:
-        """Take text, or any iterable whose items are taken as they are, commas and all."""
+    def convert(self, value: object) -> tuple[T, ...]:
+        """Accept text with separators, or an iterable; an item of an iterable is not split."""
         items = self.split(value) if isinstance(value, str) else value
         if not isinstance(items, Iterable) or isinstance(items, (bytes, Mapping)):
             raise ValueError(f"{value!r} is not a list")
-        return tuple(self.kind.read(item) for item in items)
+        return tuple(self.item.convert(item) for item in items)
 
-    def plain(self, value: tuple[T, ...]) -> list[str]:
-        """The items' notations."""
-        return [str(self.kind.plain(item)) for item in value]
+    def to_toml(self, value: tuple[T, ...]) -> list[str]:
+        """Return the items' TOML values as strings."""
+        return [str(self.item.to_toml(item)) for item in value]
 
 
 # Hints

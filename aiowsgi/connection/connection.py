@@ -142,9 +142,9 @@ class Connection(Dialogue):
         if deadline <= now:
             self._transport.close()
         # An idle connection shall be small.
-        self._reader.forget()
+        self._reader.clear_cache()
         if self._environ is not None:
-            self._environ.forget()
+            self._environ.clear_cache()
         return deadline
 
     def _look_head(self, now: float) -> float:

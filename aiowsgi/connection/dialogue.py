@@ -124,7 +124,7 @@ class Dialogue(Line):
         """Called by the transport."""
         if self.state is _SERVING and not self._outlet.in_use():
             self._end_exchange()
-        if self.state is _IDLE and (request := self._reader.next_at_once(data)) is not None:
+        if self.state is _IDLE and (request := self._reader.try_fast_path(data)) is not None:
             self._received_at = monotonic()
             try:
                 self._submit(self._exchange(request))
@@ -255,7 +255,7 @@ class Dialogue(Line):
         except RequestError as error:
             streamed.end(RequestBodyError(error.status, error.detail))
             return
-        ahead = self._reader.body_ahead
+        ahead = self._reader.body_remaining
         if ahead and not self._reading and self._port.any_thread:
             streamed.lend(self._outlet.receive_into, ahead)
 

@@ -95,12 +95,12 @@ def behind_proxies(
     for a trusted proxy's field that makes no sense.
     """
     unix = not peer.remote_addr
-    seen = proxy.Hop(
+    seen = proxy.DirectPeer(
         None if unix else peer.remote_addr,
         None if unix else int(peer.remote_port),
         peer.scheme,
     )
-    facts = proxy.effective(request.fields, seen, trusted)
+    facts = proxy.apply_forwarded(request.fields, seen, trusted)
     if facts.fields is request.fields and facts[:3] == seen and not facts.prefix:
         return request, peer, script_name
     fields = facts.fields

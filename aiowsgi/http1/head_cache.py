@@ -37,11 +37,11 @@ _LINE_BEGINNING = re.compile(rb"(" + TOKEN + rb") (/[!\"$-~]*+)")
 _VALUE = re.compile(VALUE)
 _AFTER_TARGET = len(" HTTP/1.1")
 
-_LONGEST = 4096
+_MAX_HEAD_SIZE = 4096
 """Bytes of a head beyond which it is not remembered; a connection's memory is bounded with it."""
 
 
-_KINDS = 4
+_MAX_HEADS = 4
 """Kinds of requests that are remembered of a connection: a page, a script, a picture, and data. A
 guess; each takes as much memory as its head, while the connection is not idle."""
 
@@ -49,33 +49,33 @@ guess; each takes as much memory as its head, while the connection is not idle."
 class HeadCache:
     """What a connection's reader remembers of the requests before."""
 
-    __slots__ = ("_kinds", "_limits", "latest")
+    __slots__ = ("_heads", "_limits", "latest")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.latest = CachedHead(limits)
         """Of the kind that came last."""
         # By number of lines, those that were remembered last behind the others.
-        self._kinds: dict[int, CachedHead] = {}
+        self._heads: dict[int, CachedHead] = {}
 
-    def remember(self, head: bytes, request: Request) -> None:
+    def store(self, head: bytes, request: Request) -> None:
         """``head`` was found to be ``request``, which the next of its kind may be like."""
         # As many lines as `find` will see, whose first is the request line's rest.
         kind = head.count(b"\r\n") + 1
-        like = self._kinds.pop(kind, None)
+        like = self._heads.pop(kind, None)
         if like is None:
-            if len(self._kinds) >= _KINDS:
-                del self._kinds[next(iter(self._kinds))]
+            if len(self._heads) >= _MAX_HEADS:
+                del self._heads[next(iter(self._heads))]
             like = CachedHead(self._limits)
-        self.latest = self._kinds[kind] = like
-        like.remember(head, request)
+        self.latest = self._heads[kind] = like
+        like.store(head, request)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Keep nothing for the next request: it may be long in coming."""
-        self.latest.forget()
-        self._kinds.clear()
+        self.latest.clear()
+        self._heads.clear()
 
-    def find(self, head: bytes) -> Request | None:
+    def lookup(self, head: bytes) -> Request | None:
         """The request that the whole ``head`` is, where its fields differ from those of its kind in
         values at the most; or None."""
         match = _LINE_BEGINNING.match(head)
@@ -83,11 +83,11 @@ class HeadCache:
             return None
         ending = head[match.end() :]
         lines = ending.split(b"\r\n")
-        like = self._kinds.get(len(lines))
+        like = self._heads.get(len(lines))
         if like is None:
             return None
         self.latest = like
-        return like.similar(match, ending, lines)
+        return like.match_similar(match, ending, lines)
 
 
 class CachedHead:
@@ -104,7 +104,7 @@ class CachedHead:
 
     def __init__(self, limits: Limits) -> None:
         # The bounds that `grammar.check_head` has, and our own.
-        self._longest = min(limits.header_size or sys.maxsize, _LONGEST)
+        self._longest = min(limits.header_size or sys.maxsize, _MAX_HEAD_SIZE)
         self._longest_beginning = (limits.request_line or sys.maxsize) - _AFTER_TARGET
         # None where there is none that the next could be like.
         self._request: Request | None = None
@@ -114,20 +114,20 @@ class CachedHead:
         self._ending = b""
         self._lines: list[bytes] = []
 
-    def remember(self, head: bytes, request: Request) -> None:
+    def store(self, head: bytes, request: Request) -> None:
         """``head`` was found to be ``request``, which the next may be like."""
-        self.forget()
+        self.clear()
         # A target in absolute form has a part in what a request means.
         if request.keep_alive and request.target.startswith("/") and len(head) <= self._longest:
             self._request, self._rest = request, request[4:]
             self._ending = head[len(request.method) + 1 + len(request.target) :]
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Keep nothing for the next request: it may be long in coming."""
         self._request, self._rest = None, ()
         self._ending, self._lines = b"", []
 
-    def same(self, data: bytes) -> Request | None:
+    def match_same(self, data: bytes) -> Request | None:
         """The request, where ``data`` is one whole head with the method and the very fields again,
         or None."""
         like = self._request
@@ -150,7 +150,7 @@ class CachedHead:
         facts = (method, target, path, query) + self._rest  # noqa: RUF005 (twice as fast)
         return tuple.__new__(Request, facts)
 
-    def similar(
+    def match_similar(
         self, beginning: re.Match[bytes], ending: bytes, lines: list[bytes]
     ) -> Request | None:
         """The request, where a whole head of as many lines is one with other values at the most.

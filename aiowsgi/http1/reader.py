@@ -54,16 +54,16 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_before",
         "_body",
         "_buffer",
+        "_cache_miss",
         "_fault",
+        "_head_cache",
         "_last",
         "_limits",
         "_line_check",
         "_parse_head",
         "_state",
-        "_unlike",
     )
 
     def __init__(self, parse_head: HeadParser, limits: Limits) -> None:
@@ -71,9 +71,9 @@ class RequestReader:
         self._limits = limits
         self._buffer = ReceiveBuffer()
         self._state = _START
-        self._before = HeadCache(limits)
+        self._head_cache = HeadCache(limits)
         # A head that was found to be like none of them, and will be asked for next.
-        self._unlike = b""
+        self._cache_miss = b""
         # Checks a header section that is incomplete; None unless one is held.
         self._line_check: LineCheck | None = None
         # Reads the body of the request that was given out; None where it has none.
@@ -102,7 +102,7 @@ class RequestReader:
         """
         return len(self._buffer) > 0
 
-    def next_at_once(self, data: bytes) -> Request | None:
+    def try_fast_path(self, data: bytes) -> Request | None:
         """The next request, where it is simple: ``data``, with nothing held, is one whole head,
         like one before, and no body follows.
 
@@ -110,10 +110,10 @@ class RequestReader:
         """
         if self._state is not _START or len(self._buffer) > 0:
             return None
-        request = self._before.latest.same(data)
+        request = self._head_cache.latest.match_same(data)
         if request is None and data.find(_END) == len(data) - len(_END):
-            request = self._before.find(data)
-            self._unlike = data if request is None else b""
+            request = self._head_cache.lookup(data)
+            self._cache_miss = data if request is None else b""
         return None if request is None or request.content_length else request
 
     def next_request(self) -> Request | None:
@@ -136,7 +136,7 @@ class RequestReader:
             raise
 
     @property
-    def body_ahead(self) -> int:
+    def body_remaining(self) -> int:
         """Bytes of the present body that were not fed yet, all of which may go another way.
 
         0 where their number is not known, or where something is held that comes before them.
@@ -158,11 +158,11 @@ class RequestReader:
             return None
         if head[0] == _CR and self._state is _START:
             head = head.removeprefix(b"\r\n")
-        request = None if head is self._unlike else self._before.find(head)
-        self._unlike = b""
+        request = None if head is self._cache_miss else self._head_cache.lookup(head)
+        self._cache_miss = b""
         if request is None:
             request = _read_head(head, self._parse_head, self._limits)
-            self._before.remember(head, request)
+            self._head_cache.store(head, request)
         self._line_check = None
         self._last = not request.keep_alive
         if request.content_length:
@@ -179,11 +179,11 @@ class RequestReader:
             return
         if self._line_check is None:
             self._line_check = LineCheck(self._limits)
-        self._line_check.incomplete(held)
+        self._line_check.check_incomplete(held)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Keep nothing for the next request: it may be long in coming."""
-        self._before.forget()
+        self._head_cache.clear()
 
     # Body
 

@@ -44,7 +44,7 @@ Fields = Sequence[tuple[str, str]]
 LAST_CHUNK: Final = b"0\r\n\r\n"
 """The end of a chunked body without trailers (RFC 9112 section 7.1)."""
 
-REMEMBERED: Final = 1024
+MAX_CACHED_NAMES: Final = 1024
 """Field names and status lines kept as known to be good. Applications use a few dozen; the bound
 keeps one that invents names from filling memory. The number is a guess."""
 
@@ -228,7 +228,7 @@ def _check_status(status: str) -> tuple[int, str]:
     if match is None:
         raise ApplicationError(f"malformed status {status!r}")
     result = int(match[1]), f"HTTP/1.1 {match[1]} {match[2] or ''}\r\n"
-    if len(_status_lines) < REMEMBERED:
+    if len(_status_lines) < MAX_CACHED_NAMES:
         _status_lines[status] = result
     return result
 
@@ -272,7 +272,7 @@ def _check_name(name: str) -> str:
         raise ApplicationError(f"hop-by-hop field {name} is the server's to send (PEP 3333)")
     if lower not in _ACTED_UPON:
         lower = ""
-    if len(_names) < REMEMBERED:
+    if len(_names) < MAX_CACHED_NAMES:
         _names[name] = lower
     return lower
 

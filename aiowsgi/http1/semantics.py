@@ -39,8 +39,8 @@ ACTED_UPON: Final = _LISTS | {
 
 # Names as they were sent that are not among these: most of every request's. The bound keeps a
 # client that invents names from filling memory.
-_passed_over: Final[set[bytes]] = set()
-_REMEMBERED: Final = 512
+_ignored_names: Final[set[bytes]] = set()
+_MAX_CACHED_NAMES: Final = 512
 
 # Eighteen digits say an exabyte and fit into the integers of whatever stands in front.
 _LONGEST_CONTENT_LENGTH: Final = 18
@@ -53,12 +53,12 @@ def interpret(raw: RawHead, limits: Limits) -> Request:
     method, target, version, fields = raw
     acted_upon: dict[bytes, bytes] = {}
     for name, value in fields:
-        if name in _passed_over:
+        if name in _ignored_names:
             continue
         lowered = name.lower()
         if lowered not in ACTED_UPON:
-            if len(_passed_over) < _REMEMBERED:
-                _passed_over.add(name)
+            if len(_ignored_names) < _MAX_CACHED_NAMES:
+                _ignored_names.add(name)
         elif lowered in acted_upon:
             acted_upon[lowered] = _joined(lowered, acted_upon[lowered], value)
         else:

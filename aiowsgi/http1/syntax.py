@@ -88,18 +88,18 @@ class LineCheck:
         # How much of an incomplete section is known to hold no further line end.
         self._searched = 0
 
-    def incomplete(self, held: ReceiveBuffer) -> None:
+    def check_incomplete(self, held: ReceiveBuffer) -> None:
         """Check what is held of a section whose end has not come."""
         while (end := held.find(b"\n", self._searched)) >= 0:
             self._searched = end + 1
-            self.line(held.peek(self._size, end + 1))
+            self.check_line(held.peek(self._size, end + 1))
         self._searched = len(held)
         if self._lines == 0:
             self._start_of_first_line(held)
         elif 0 < self._limits.header_size < len(held):
             raise _section_too_large()
 
-    def line(self, line: bytes) -> None:
+    def check_line(self, line: bytes) -> None:
         """Check the next line, given with its line end."""
         if self._lines == 0:
             self._first_line(line)
@@ -146,7 +146,7 @@ def _refuse(head: bytes, limits: Limits) -> NoReturn:
     while True:
         # Behind the last line the slice is empty, which is no line either: the walk ends.
         end = head.find(b"\n", start) + 1
-        check.line(head[start:end])
+        check.check_line(head[start:end])
         start = end
 
 

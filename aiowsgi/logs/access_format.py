@@ -41,7 +41,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from aiowsgi.config.values import field_atom, format_parts
+from aiowsgi.config.values import parse_field_atom, split_log_format
 from aiowsgi.logs.atoms import (
     BARE_REQUEST_LINE,
     FAST_REQUEST_LINE,
@@ -119,7 +119,7 @@ NAMED_FORMATS: Final[dict[str, str]] = {
 
 
 def compile_format(text: str, *, pid: int = 0) -> LineFormatter:
-    """Compile the name of a format, or a text with atoms, that `grammar.log_format` has accepted.
+    """Compile the name of a format, or a text with atoms, that `parse_log_format` has accepted.
 
     ``pid`` is the id of the process whose exchanges will be logged.
     """
@@ -157,7 +157,7 @@ def _written(text: str, pid: int) -> _Writer:
     if text == "json":
         _write_json(writer, pid)
         return writer
-    for own, atom in format_parts(NAMED_FORMATS.get(text, text)):
+    for own, atom in split_log_format(NAMED_FORMATS.get(text, text)):
         writer.literal(own)
         if atom is not None:
             writer.atom(atom)
@@ -216,7 +216,7 @@ class _Writer:
 
     def _text(self, name: str) -> tuple[str, bool]:
         """The expression of an atom whose text may be the client's, and whether that recurs."""
-        field = field_atom(name)
+        field = parse_field_atom(name)
         if field is None:
             return TEXTS[name], name in _RECURRING
         inner, kind = field

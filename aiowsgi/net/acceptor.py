@@ -20,18 +20,18 @@ __all__ = ["Acceptor"]
 
 logger = logging.getLogger("aiowsgi.server")
 
-BATCH: Final = 32
+ACCEPT_BATCH: Final = 32
 """Connections accepted before the others have their turn. A guess."""
 
-PAUSE: Final = 0.1
+RETRY_DELAY: Final = 0.1
 """Seconds until accepting is tried again after the system had no room for one more."""
 
-GIVE_WAY: Final = 0.005
+YIELD_DELAY: Final = 0.005
 """Seconds for which a connection is left to another process that should have it: enough for one
 that is awake, little for a client if none is. Measured: with two milliseconds it often does not."""
 
 # accept(2): errors of the connection that was to be accepted, not of the listener.
-_PASSING: Final = frozenset(
+_CONNECTION_ERRORS: Final = frozenset(
     (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH)
 )
 
@@ -43,18 +43,19 @@ class Acceptor:
         self,
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
-        accepted: Callable[[socket.socket], object],
-        exhausted: Callable[[], object],
-        is_my_turn: Callable[[], bool] | None = None,
+        on_connection: Callable[[socket.socket], object],
+        on_exhausted: Callable[[], object],
+        may_accept: Callable[[], bool] | None = None,
     ) -> None:
-        """``accepted`` takes a connection and owns it then; it must not raise. ``exhausted`` is
-        called when descriptors or memory have run out, to make room if that can be. ``is_my_turn``
-        says whether no other process should rather have the next connection."""
+        """``listener`` remains the caller's. ``on_connection`` takes a connection, owns it and must
+        not raise. ``on_exhausted`` is called when the process has run out of descriptors or memory;
+        it may close something. ``may_accept`` returns whether this process should accept the next
+        connection; if not, it is left to another process for `YIELD_DELAY`."""
         self._loop = loop
         self._listener = listener
-        self._accepted = accepted
-        self._exhausted = exhausted
-        self._is_my_turn = is_my_turn
+        self._on_connection = on_connection
+        self._on_exhausted = on_exhausted
+        self._may_accept = may_accept
         self._is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
@@ -82,20 +83,20 @@ class Acceptor:
             self._active = False
             self._loop.remove_reader(self._listener.fileno())
 
-    def wanted(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether somebody has connected and waits to be accepted."""
         return bool(self._poll.poll(0))
 
     def _ready(self) -> None:
-        for _ in range(BATCH):
+        for _ in range(ACCEPT_BATCH):
             if not self._active:
                 return
-            if self._is_my_turn is not None and not self._is_my_turn():
+            if self._may_accept is not None and not self._may_accept():
                 self.stop()
-                self._retry = self._loop.call_later(GIVE_WAY, self._take)
+                self._retry = self._loop.call_later(YIELD_DELAY, self._take)
                 return
             # To ask costs less than an accept in vain, which is what most would end with.
-            if not self._accept() or not self.wanted():
+            if not self._accept() or not self.has_pending():
                 return
 
     def _take(self) -> None:
@@ -108,7 +109,7 @@ class Acceptor:
             if not self._active or not self._accept():
                 self._left_over = 1
                 return
-        self._left_over = min(2 * self._left_over, BATCH)
+        self._left_over = min(2 * self._left_over, ACCEPT_BATCH)
 
     def _accept(self) -> bool:
         """Accept one; returns whether to go on."""
@@ -117,7 +118,7 @@ class Acceptor:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            if error.errno in _PASSING:
+            if error.errno in _CONNECTION_ERRORS:
                 return True
             self._wait_for_room(error)
             return False
@@ -125,7 +126,7 @@ class Acceptor:
         connection.settimeout(0)
         if self._is_tcp:
             self._send_at_once(connection)
-        self._accepted(connection)
+        self._on_connection(connection)
         return True
 
     def _send_at_once(self, connection: socket.socket) -> None:
@@ -142,8 +143,8 @@ class Acceptor:
             logger.warning("accepting is paused: %s", error)
             self._starving = True
         self.stop()
-        self._exhausted()
-        self._retry = self._loop.call_later(PAUSE, self._resume)
+        self._on_exhausted()
+        self._retry = self._loop.call_later(RETRY_DELAY, self._resume)
 
     def _resume(self) -> None:
         self._retry = None

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 from aiowsgi.exceptions import BindError
 from aiowsgi.net.address import BindAddress, FdAddress, TcpAddress, UnixAddress
-from aiowsgi.net.unix_socket import SocketFile, creation_mask, make_way
+from aiowsgi.net.unix_socket import SocketFile, remove_stale_socket, temporary_umask
 
 __all__ = [
     "ListenOptions",
@@ -254,9 +254,9 @@ def _open_unix(address: UnixAddress, options: ListenOptions) -> Listener:
             sock.bind(f"\0{address.path[1:]}")
             sock.listen(options.backlog)
             return Listener(sock, address)
-        make_way(address.path)
+        remove_stale_socket(address.path)
         mode = options.uds_permissions
-        with creation_mask(options.umask if mode is None else 0o777 & ~mode):
+        with temporary_umask(options.umask if mode is None else 0o777 & ~mode):
             sock.bind(address.path)
         file = SocketFile.of(address.path)
         sock.listen(options.backlog)

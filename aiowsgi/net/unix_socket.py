@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["SocketFile", "creation_mask", "make_way"]
+__all__ = ["SocketFile", "remove_stale_socket", "temporary_umask"]
 
 _Inode: TypeAlias = tuple[int, int]
 
@@ -50,7 +50,7 @@ class SocketFile:
 
 
 @contextmanager
-def creation_mask(mask: int | None) -> Iterator[None]:
+def temporary_umask(mask: int | None) -> Iterator[None]:
     """Have bind(2) give the file its final mode: there is no moment at which it is too open.
 
     The mask belongs to the whole process, so threads that create files meanwhile see it too; None
@@ -66,7 +66,7 @@ def creation_mask(mask: int | None) -> Iterator[None]:
         os.umask(before)
 
 
-def make_way(path: str) -> None:
+def remove_stale_socket(path: str) -> None:
     """Remove the socket that a server which is gone left at ``path``.
 
     Raises FileExistsError for a file that is no socket, and OSError with EADDRINUSE for a socket

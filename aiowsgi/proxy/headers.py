@@ -47,7 +47,14 @@ from aiowsgi.proxy.syntax import (
     parse_scheme,
 )
 
-__all__ = ["DEFAULT_TRUSTED", "Effective", "Hop", "TrustedPeers", "effective", "parse_trusted"]
+__all__ = [
+    "DEFAULT_TRUSTED",
+    "DirectPeer",
+    "ForwardedInfo",
+    "TrustedPeers",
+    "apply_forwarded",
+    "parse_trusted",
+]
 
 DEFAULT_TRUSTED: Final = "127.0.0.1,::1,unix"
 """This machine: what connects by loopback or by a unix socket is governed by its permissions."""
@@ -111,7 +118,7 @@ def _parse_network(item: str) -> IPv4Network | IPv6Network:
 # What the fields say
 
 
-class Hop(NamedTuple):
+class DirectPeer(NamedTuple):
     """Who is connected, and how, before any header field is considered."""
 
     host: str | None
@@ -121,7 +128,7 @@ class Hop(NamedTuple):
     """``http`` or ``https``."""
 
 
-class Effective(NamedTuple):
+class ForwardedInfo(NamedTuple):
     """What holds for a request once the proxies have been heard."""
 
     client_host: str | None
@@ -162,7 +169,7 @@ _NAMES: Final = frozenset({_X_FOR, _X_HOST, _X_PORT, _X_PREFIX, _X_PROTO, _FORWA
 _INITIALS: Final = frozenset(b"xXfF")
 
 
-def effective(fields: list[_Field], peer: Hop, trusted: TrustedPeers) -> Effective:
+def apply_forwarded(fields: list[_Field], peer: DirectPeer, trusted: TrustedPeers) -> ForwardedInfo:
     """Work out what holds for a request.
 
     Raises RequestError with status 400 where a trusted peer sends a value that makes no sense.
@@ -174,7 +181,7 @@ def effective(fields: list[_Field], peer: Hop, trusted: TrustedPeers) -> Effecti
         if field[0][0] in _INITIALS and field[0].lower().replace(b"_", b"-") in _NAMES
     ]
     if not found:
-        return Effective(*peer, None, None, "", fields)
+        return ForwardedInfo(*peer, None, None, "", fields)
     values = _believed(found, peer, trusted)
     dropped = [field for field in found if field[0].lower() not in values]
     kept = [field for field in fields if field not in dropped] if dropped else fields
@@ -183,7 +190,7 @@ def effective(fields: list[_Field], peer: Hop, trusted: TrustedPeers) -> Effecti
     return _by_x_forwarded(values, peer, trusted, kept)
 
 
-def _believed(found: list[_Field], peer: Hop, trusted: TrustedPeers) -> dict[bytes, str]:
+def _believed(found: list[_Field], peer: DirectPeer, trusted: TrustedPeers) -> dict[bytes, str]:
     """The fields that count, by lower-case name, several lines of one joined (RFC 9110, 5.3)."""
     values: dict[bytes, str] = {}
     if not trusted.trusts(peer.host):
@@ -198,8 +205,8 @@ def _believed(found: list[_Field], peer: Hop, trusted: TrustedPeers) -> dict[byt
 
 
 def _by_x_forwarded(
-    values: dict[bytes, str], peer: Hop, trusted: TrustedPeers, kept: list[_Field]
-) -> Effective:
+    values: dict[bytes, str], peer: DirectPeer, trusted: TrustedPeers, kept: list[_Field]
+) -> ForwardedInfo:
     hops = [hop for item in values.get(_X_FOR, "").split(",") if (hop := item.strip())]
     _, client = _walk(hops, trusted)
     nearest = {name: text.rpartition(",")[2].strip() for name, text in values.items()}
@@ -208,15 +215,17 @@ def _by_x_forwarded(
     # The port in the host is the one in the client's URL; the other may be an inner port.
     port = port or _read(_X_PORT, nearest.get(_X_PORT), parse_port)
     prefix = _read(_X_PREFIX, nearest.get(_X_PREFIX), parse_prefix) or ""
-    return Effective(*(client or peer[:2]), scheme or peer.scheme, host, port, prefix, kept)
+    return ForwardedInfo(*(client or peer[:2]), scheme or peer.scheme, host, port, prefix, kept)
 
 
-def _by_forwarded(text: str, peer: Hop, trusted: TrustedPeers, kept: list[_Field]) -> Effective:
+def _by_forwarded(
+    text: str, peer: DirectPeer, trusted: TrustedPeers, kept: list[_Field]
+) -> ForwardedInfo:
     elements = _read(_FORWARDED, text, parse_forwarded) or [{}]
     index, client = _walk([element.get("for", "") for element in elements], trusted)
     scheme = _read(_FORWARDED, elements[index].get("proto"), parse_scheme)
     host, port = _read(_FORWARDED, elements[index].get("host"), parse_authority) or (None, None)
-    return Effective(*(client or peer[:2]), scheme or peer.scheme, host, port, "", kept)
+    return ForwardedInfo(*(client or peer[:2]), scheme or peer.scheme, host, port, "", kept)
 
 
 def _walk(hops: Sequence[str], trusted: TrustedPeers) -> tuple[int, Node | None]:

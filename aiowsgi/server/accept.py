@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiowsgi.connection.connection import Connection
 from aiowsgi.connection.handshake import Handshaker
-from aiowsgi.net.acceptor import PAUSE, Acceptor
-from aiowsgi.system.descriptors import room_for_connections
+from aiowsgi.net.acceptor import RETRY_DELAY, Acceptor
+from aiowsgi.system.descriptors import connection_capacity
 
 if TYPE_CHECKING:
     from aiowsgi.connection.state import ServerState
@@ -65,7 +65,7 @@ class ConnectionAcceptor:
         """
         self._hub = hub
         self._most = most
-        self._room = room_for_connections()
+        self._room = connection_capacity()
         turn = None if is_my_turn is None else lambda: is_my_turn(self._count())
         self._acceptors = [
             Acceptor(hub.loop, sock, self._accepted, self._make_room, turn) for sock in sockets
@@ -158,7 +158,7 @@ class ConnectionAcceptor:
         if not self._paused:
             logger.debug("accepting is paused: %d connections are open", self._count())
             self._paused = True
-            self._retry = self._hub.loop.call_later(PAUSE, self._look_again)
+            self._retry = self._hub.loop.call_later(RETRY_DELAY, self._look_again)
         for acceptor in self._acceptors:
             acceptor.stop()
         self._make_room()
@@ -171,8 +171,8 @@ class ConnectionAcceptor:
 
     def _look_again(self) -> None:
         """The worker that ends a request does not tell us: see who has become idle."""
-        self._retry = self._hub.loop.call_later(PAUSE, self._look_again)
-        if any(acceptor.wanted() for acceptor in self._acceptors):
+        self._retry = self._hub.loop.call_later(RETRY_DELAY, self._look_again)
+        if any(acceptor.has_pending() for acceptor in self._acceptors):
             self._make_room()
 
     def _make_room(self) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiowsgi.exceptions import ConfigError
 from aiowsgi.supervisor.spawn import charge
-from aiowsgi.system.cpu_count import usable_processors
+from aiowsgi.system.cpu_count import usable_cpus
 
 if TYPE_CHECKING:
     from aiowsgi.config.options import Config
@@ -49,7 +49,7 @@ class Generation(NamedTuple):
     @property
     def size(self) -> int:
         """Workers that it asks for."""
-        return self.config.workers or usable_processors()
+        return self.config.workers or usable_cpus()
 
     @property
     def grace(self) -> float | None:

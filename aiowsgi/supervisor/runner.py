@@ -78,7 +78,7 @@ def run_server(app: str | WSGIApplication, config: Config, sources: Sources | No
         config = replace(config, app=app)
 
         def reread() -> Config:
-            new = config if sources is None else _anchored(sources.settle().config)
+            new = config if sources is None else _anchored(sources.load().config)
             _configure_logs(new)
             return new
 
@@ -93,7 +93,7 @@ def _can_be_alone(config: Config) -> bool:
 
 
 def _run_alone(config: Config, reread: Callable[[], Config]) -> int:
-    from aiowsgi.config.sources import enter
+    from aiowsgi.config.sources import prepare_process
     from aiowsgi.supervisor.single import SingleProcess
     from aiowsgi.wsgi.importer import load_application
 
@@ -105,7 +105,7 @@ def _run_alone(config: Config, reread: Callable[[], Config]) -> int:
 
     assert config.app is not None
     with _set_up(config) as process:
-        enter(config)
+        prepare_process(config)
         app = load_application(config.app, factory=config.factory, app_dir=config.app_dir)
         logs.enable_loggers()
         solo = SingleProcess(app, config, process.listeners, Notifier(os.environ), successor)
@@ -205,8 +205,8 @@ def _set_up(config: Config) -> Iterator[_Process]:
         admin = opened.enter_context(closing(_open_admin(config)))
         opened.enter_context(pid_file(config.pid, identity))
         files = [listener.file for listener in (*listeners, *admin)]
-        identity.own(file.path for file in files if file is not None)
-        identity.assume()
+        identity.chown(file.path for file in files if file is not None)
+        identity.drop_privileges()
         yield _Process(listeners, admin, token)
 
 
@@ -252,7 +252,7 @@ def _anchored(config: Config) -> Config:
     named = {
         field.name: os.path.abspath(name)
         for field in fields(config)
-        if OPTIONS[field.name].kind is FILE
+        if OPTIONS[field.name].type is FILE
         and (name := getattr(config, field.name)) not in {None, "-"}
     }
     return replace(config, **named)

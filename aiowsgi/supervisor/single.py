@@ -27,7 +27,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.exceptions import ConfigError
-from aiowsgi.net.close_listeners import accept_waiting, stop_accepting
+from aiowsgi.net.close_listeners import drain_backlog, refuse_new_connections
 from aiowsgi.server.server import Server
 from aiowsgi.status.aggregate import GONE, Detail, ServerFacts, WorkerReport, overview
 
@@ -210,8 +210,8 @@ class SingleProcess:
         if delay:
             logger.info("accepting for another %g s", delay)
         await asyncio.sleep(delay)
-        await asyncio.sleep(stop_accepting(self._listeners))
-        await accept_waiting(self._listeners)
+        await asyncio.sleep(refuse_new_connections(self._listeners))
+        await drain_backlog(self._listeners)
         self._server.close()
         self._listeners.close()
         clean = await self._server.stop()

@@ -49,7 +49,7 @@ _ROOT: Final = str(Path(__file__).parents[2])
 def charge(app: str, config: Config, listeners: Listeners) -> Message:
     """The members of the first message to a worker: what it shall serve, and where."""
     options = {
-        name: kind.plain(value)
+        name: kind.to_toml(value)
         for name, value, kind in _values(config)
         # In the other kinds, None is what is not set, and has no notation.
         if value is not None or isinstance(kind, Auto)
@@ -60,7 +60,7 @@ def charge(app: str, config: Config, listeners: Listeners) -> Message:
 
 def _values(config: Config) -> Iterator[tuple[str, Any, OptionType[Any]]]:
     for field in fields(config):
-        yield field.name, getattr(config, field.name), OPTIONS[field.name].kind
+        yield field.name, getattr(config, field.name), OPTIONS[field.name].type
 
 
 def spawn(first: bytes, descriptors: Iterable[int]) -> tuple[int, socket.socket]:

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiowsgi.exceptions import AiowsgiError, ApplicationLoadError, BindError, ConfigError
 from aiowsgi.logs import setup as logs
-from aiowsgi.net.close_listeners import stop_accepting
+from aiowsgi.net.close_listeners import refuse_new_connections
 from aiowsgi.status.aggregate import Detail
 from aiowsgi.supervisor.generations import Generations
 from aiowsgi.supervisor.plan import Backoff, WorkerState, plan
@@ -296,7 +296,7 @@ class Supervisor:
         asyncio.get_running_loop().call_later(delay, self._seal)
 
     def _seal(self) -> None:
-        asyncio.get_running_loop().call_later(stop_accepting(self._listeners), self._close)
+        asyncio.get_running_loop().call_later(refuse_new_connections(self._listeners), self._close)
 
     def _close(self) -> None:
         self._closed = True

@@ -22,10 +22,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.config.options import Config
-from aiowsgi.config.sources import enter
+from aiowsgi.config.sources import prepare_process
 from aiowsgi.exceptions import AiowsgiError, ApplicationLoadError
 from aiowsgi.logs import setup as logs
-from aiowsgi.net.close_listeners import accept_waiting, stop_accepting
+from aiowsgi.net.close_listeners import drain_backlog, refuse_new_connections
 from aiowsgi.net.listeners import Listener, Listeners, bound_address
 from aiowsgi.server.server import Server
 from aiowsgi.status.aggregate import Detail
@@ -97,7 +97,7 @@ def _inherited(sockets: list[tuple[int, str, bool]]) -> Listeners:
 
 def _application(name: str, config: Config) -> tuple[WSGIApplication, str]:
     """The application; in development also one that shows why there is none, and that text."""
-    enter(config)
+    prepare_process(config)
     try:
         app = load_application(name, factory=config.factory, app_dir=config.app_dir)
     except ApplicationLoadError as error:
@@ -154,7 +154,7 @@ class Worker:
         self._channel.send("ready", broken=self._broken)
         loop.call_later(BEAT, self._beat)
         grace = await self._retired
-        await accept_waiting(self._listeners)
+        await drain_backlog(self._listeners)
         self._server.close()
         self._listeners.close()
         self._channel.send("draining")
@@ -191,7 +191,9 @@ class Worker:
     def _orphaned(self) -> None:
         if not self._retired.done():
             logger.warning("the supervisor has gone; finishing what has begun")
-            self._loop.call_later(stop_accepting(self._listeners), self._retire, self._grace)
+            self._loop.call_later(
+                refuse_new_connections(self._listeners), self._retire, self._grace
+            )
 
     def _retire(self, grace: float | None) -> None:
         if not self._retired.done():

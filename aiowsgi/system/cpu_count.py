@@ -20,10 +20,10 @@ from math import ceil, inf
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-__all__ = ["cpu_quota", "usable_processors"]
+__all__ = ["cpu_quota", "usable_cpus"]
 
 
-def usable_processors(root: str = "/") -> int:
+def usable_cpus(root: str = "/") -> int:
     """Number of processors, one at least. ``root`` is where ``proc`` and ``sys`` are found."""
     return max(1, min(_affinity(), ceil(min(cpu_quota(root), _MANY))))
 

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["raise_descriptor_limit", "room_for_connections"]
+__all__ = ["connection_capacity", "raise_descriptor_limit"]
 
 RESERVED_DESCRIPTORS: Final = 64
 """Descriptors left to the application, log files and spools. A guess."""
@@ -30,7 +30,7 @@ def raise_descriptor_limit() -> tuple[int, int]:
     return before, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def room_for_connections() -> int:
+def connection_capacity() -> int:
     """How many connections the limit on descriptors (RLIMIT_NOFILE) leaves room for; at least 1."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:

@@ -46,23 +46,23 @@ class Identity:
             identity = replace(identity, gid=_group(group))
         if identity.uid is not None and identity.gid is None:
             raise ConfigError(f"user: {user} has no group of its own here; give group too")
-        if os.geteuid() != 0 and not identity.is_mine():
+        if os.geteuid() != 0 and not identity.is_current():
             raise ConfigError(f"{'group' if user is None else 'user'}: only root can change it")
         return identity
 
-    def is_mine(self) -> bool:
+    def is_current(self) -> bool:
         """Whether this process is that already."""
         return self.uid in {None, os.geteuid()} and self.gid in {None, os.getegid()}
 
-    def own(self, paths: Iterable[str]) -> None:
+    def chown(self, paths: Iterable[str]) -> None:
         """Give files to it: sockets that it shall be able to remove or guard. Raises OSError."""
-        if not self.is_mine():
+        if not self.is_current():
             for path in paths:
                 os.chown(path, -1 if self.uid is None else self.uid, _or_same(self.gid))
 
-    def assume(self) -> None:
+    def drop_privileges(self) -> None:
         """Become it, for good. Raises OSError."""
-        if self.is_mine():
+        if self.is_current():
             return
         if self.gid is not None:
             # The groups that root is in would stay otherwise.
@@ -123,7 +123,7 @@ def pid_file(path: str | None, identity: Identity) -> Iterator[None]:
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-        identity.own([path])
+        identity.chown([path])
         yield
     finally:
         # Once privileges are given up, the directory may be closed to us: the next start copes.

@@ -21,14 +21,14 @@ from aiowsgi.wsgi.file_wrapper import FileWrapper
 
 __all__ = ["ConnectionInfo", "EnvironBuilder", "base_environ"]
 
-REMEMBERED: Final = 1024
+MAX_CACHED_NAMES: Final = 1024
 """Field names whose translation is kept. Clients use a few dozen; the bound keeps one that invents
 names from filling memory."""
 
-LONGEST: Final = 64
+MAX_CACHED_NAME_LENGTH: Final = 64
 """Bytes of a name beyond which it is not kept."""
 
-KINDS: Final = 4
+MAX_CACHED_ENVIRONS: Final = 4
 """How many environs are kept of a connection: as many kinds of requests as the reader remembers."""
 
 DROPPED: Final = ""
@@ -135,7 +135,7 @@ class EnvironBuilder:
                 environ.pop("HTTP_TRANSFER_ENCODING", None)
         return environ
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Keep nothing for the next request: it may be long in coming."""
         self._seen.clear()
 
@@ -148,7 +148,7 @@ class EnvironBuilder:
         seen = self._seen
         known = seen.get(id(fields))
         if known is None:
-            if len(seen) >= KINDS:
+            if len(seen) >= MAX_CACHED_ENVIRONS:
                 seen.clear()
             seen[id(fields)] = fields, None
             return _filled(self.common, fields)
@@ -181,7 +181,7 @@ def _add_fields(environ: dict[str, Any], fields: list[tuple[bytes, bytes]]) -> N
         key = _keys.get(name)
         if key is None:
             key = _key(name)
-            if len(_keys) < REMEMBERED and len(name) <= LONGEST:
+            if len(_keys) < MAX_CACHED_NAMES and len(name) <= MAX_CACHED_NAME_LENGTH:
                 _keys[name] = key
         found.setdefault(key, []).append(value.decode("latin-1"))
     for key, texts in found.items():

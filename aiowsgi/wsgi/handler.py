@@ -148,7 +148,7 @@ class Response:
         return self.status != 0
 
     @property
-    def wants_no_body(self) -> bool:
+    def body_forbidden(self) -> bool:
         """The head is sent and nothing may follow it: HEAD, 204, 304."""
         return self.status != 0 and self.framing is _NONE
 
@@ -186,7 +186,7 @@ class Response:
         elif self.state is _COMPLETE and self.framing is _LENGTH:
             raise ApplicationError(TOO_LONG)
 
-    def send_whole(self, body: bytes) -> None:
+    def send_body(self, body: bytes) -> None:
         """Send a body of which nothing else will come; an empty one is allowed."""
         if not self.status:
             head = self._make_head(len(body))
@@ -335,12 +335,12 @@ def run_application(
         iterable = app(environ, response.start_response)
         if type(iterable) is list and len(iterable) == 1 and type(iterable[0]) is bytes:
             # The commonest of all. A list has no close().
-            response.send_whole(iterable[0])
+            response.send_body(iterable[0])
             return
         _send_iterable(iterable, response)
     except BaseException as error:
-        _settle(error, response, sink)
-    _close(iterable, response, sink)
+        _handle_error(error, response, sink)
+    _close_iterable(iterable, response, sink)
 
 
 def _send_iterable(iterable: Iterable[bytes], response: Response) -> None:
@@ -349,7 +349,7 @@ def _send_iterable(iterable: Iterable[bytes], response: Response) -> None:
         for block in iterable:
             if not isinstance(block, bytes):
                 raise ApplicationError(f"a block must be bytes, not {type(block).__name__}")
-        response.send_whole(b"".join(iterable))
+        response.send_body(b"".join(iterable))
         return
     if isinstance(iterable, FileWrapper):
         part = file_range(iterable.filelike)
@@ -362,12 +362,12 @@ def _send_iterable(iterable: Iterable[bytes], response: Response) -> None:
         raise ApplicationError(f"the application returned {returned}, not an iterable") from error
     for block in blocks:
         response.write(block)
-        if response.wants_no_body:
+        if response.body_forbidden:
             break
     response.finish()
 
 
-def _settle(error: BaseException, response: Response, sink: ResponseSink) -> None:
+def _handle_error(error: BaseException, response: Response, sink: ResponseSink) -> None:
     """Log what the application did, and answer for it; raises nothing."""
     try:
         if isinstance(error, ClientDisconnected):
@@ -385,11 +385,11 @@ def _settle(error: BaseException, response: Response, sink: ResponseSink) -> Non
         logger.debug("client disconnected before the error page of %s", sink.describe())
 
 
-def _close(iterable: object, response: Response, sink: ResponseSink) -> None:
+def _close_iterable(iterable: object, response: Response, sink: ResponseSink) -> None:
     """Close what the application returned, whatever that was (PEP 3333); raises nothing."""
     try:
         close = getattr(iterable, "close", None)
         if close is not None:
             close()
     except BaseException as error:
-        _settle(error, response, sink)
+        _handle_error(error, response, sink)

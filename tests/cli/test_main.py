@@ -17,7 +17,7 @@ from option_samples import SAMPLE_NAME, check_set, given_for, sample
 from aiowsgi.cli.main import main
 from aiowsgi.config.options import OPTIONS, Config
 from aiowsgi.config.sources import Sources, flag_name
-from aiowsgi.config.types import Flag, Listing
+from aiowsgi.config.types import Flag, ListOf
 from aiowsgi.exceptions import ApplicationLoadError, BindError
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_every_flag(name: str) -> None:
     Path(SAMPLE_NAME).touch()
     argv: list[str] = []
     for option, text in given_for(name).items():
-        if isinstance(OPTIONS[option].kind, Flag):
+        if isinstance(OPTIONS[option].type, Flag):
             argv.append(flag_name(option if text == "yes" else f"no_{option}"))
         else:
             argv += [flag_name(option), text]
@@ -84,14 +84,14 @@ def test_every_flag(name: str) -> None:
     check_set(name, replace(config, app=None))
 
 
-@pytest.mark.parametrize("name", [n for n, o in OPTIONS.items() if isinstance(o.kind, Listing)])
+@pytest.mark.parametrize("name", [n for n, o in OPTIONS.items() if isinstance(o.type, ListOf)])
 def test_repeated_flag(name: str) -> None:
     """A flag that repeats adds to the list, which may also be one text."""
-    kind = OPTIONS[name].kind
+    kind = OPTIONS[name].type
     text = sample(name)
     argv = [flag_name(name), text, flag_name(name), kind.separator.join([text, text])]
     _, config = served("m:app", *argv)
-    assert getattr(config, name) == kind.read(text) * 3
+    assert getattr(config, name) == kind.convert(text) * 3
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_failed_start(error: Exception, message: str, capsys: pytest.CaptureFixt
         (["m:app", "--workers"], "-w/--workers: expected one argument"),
         (["m:app", "--reload=x"], "ignored explicit argument 'x'"),
         (["m:app", "--threads", "many"], "--threads: 'many' is not a whole number"),
-        (["m:app", "-w", "0"], "--workers: 0 is too small; the least is 1"),
+        (["m:app", "-w", "0"], "--workers: 0 is too small; the minimum is 1"),
         (["m:app", "-c", "missing.toml"], "missing.toml: No such file or directory"),
         (["m:app", "--bind", ":1", "--uds", "x"], "--bind and --uds: give one of them"),
     ],

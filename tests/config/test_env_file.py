@@ -1,4 +1,4 @@
-"""Files of environment variables."""
+"""Parsing files of environment variables."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_parse(text: str, variables: dict[str, str]) -> None:
     ],
 )
 def test_refuse(text: str, complaint: str) -> None:
-    """What cannot be understood is an error with its line."""
+    """A line that is not an assignment is an error that names the line."""
     with pytest.raises(ConfigError) as caught:
         parse_env_file(text, ".env")
     assert complaint in str(caught.value)
 
 
 def test_secret() -> None:
-    """An error does not show the line: it may hold a secret."""
+    """An error does not quote the line, which may contain a secret."""
     with pytest.raises(ConfigError) as caught:
         parse_env_file("PASSWORD: hunter2", ".env")
     assert "hunter2" not in str(caught.value)

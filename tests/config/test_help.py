@@ -1,4 +1,4 @@
-"""What people read about the options."""
+"""Rendering the options as text."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def test_readme() -> None:
-    """The README's table of options is the one that is rendered from them."""
+    """The README has the table that render_option_table() returns."""
     text = README.read_text(encoding="utf-8")
     _, begin, rest = text.partition("<!-- options -->\n")
     table, end, _ = rest.partition("<!-- /options -->")
     assert begin
     assert end
-    assert table.strip() == render_option_table(), "see the docstring of aiowsgi.reference"
+    assert table.strip() == render_option_table(), "see the docstring of aiowsgi.config.help"
 
 
 def test_table() -> None:
-    """Every option has a row of three cells, whose bars are escaped."""
+    """Every option has a row of three cells, and bars within them are escaped."""
     table = render_option_table()
     rows = [row.replace("\\|", "") for row in table.splitlines() if row]
     assert all(row.count("|") == 4 for row in rows)
@@ -38,7 +38,7 @@ def test_table() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_help(width: int) -> None:
-    """The help names every option, keeps to the terminal's width, and shows defaults whole."""
+    """The help names every option, fits the terminal's width, and never breaks a default."""
     text = render_help(width, "BEFORE", [Entry("--do", "Do it.")], "AFTER")
     assert text.startswith("BEFORE\n\nCommands:\n  --do ")
     assert text.endswith("\n\nAFTER")
@@ -51,7 +51,7 @@ def test_help(width: int) -> None:
 
 
 def test_sections_in_order() -> None:
-    """Sections stand in the order of the fields, from the application to the process."""
+    """Sections come in the order of the fields, from the application to the process."""
     text = render_help(80, "", [], "")
     titles = [line[:-1] for line in text.splitlines() if line.endswith(":") and line[0] != " "]
     assert titles[:3] == ["Commands", "Application", "Listening"]
@@ -69,16 +69,16 @@ def test_sections_in_order() -> None:
     ],
 )
 def test_settings_round_trip(given: dict[str, Any], tmp_path: Path) -> None:
-    """What --print-config shows is a file that --config reads as the same configuration."""
+    """The output of --print-config is a file that --config reads as the same configuration."""
     config = Config(**given)
     text = render_settings(Settings(config, {}))
     (tmp_path / "aiowsgi.toml").write_text(text, encoding="utf-8")
     assert tomllib.loads(text)
-    assert Sources({}, {}, str(tmp_path), "aiowsgi.toml").settle().config == config
+    assert Sources({}, {}, str(tmp_path), "aiowsgi.toml").load().config == config
 
 
 def test_settings_origins() -> None:
-    """Each setting stands with its origin, and what is not set as a comment."""
+    """Each setting has its source as a comment; an option that is not set is a comment."""
     lines = render_settings(
         Settings(Config(threads=8, workers=None), {"threads": "--threads"})
     ).splitlines()

@@ -1,4 +1,4 @@
-"""The one dataclass of options."""
+"""The dataclass of all options."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aiowsgi.exceptions import ConfigError
 
 
 def test_defaults() -> None:
-    """The defaults are normalised already: reading them changes nothing."""
+    """The defaults are normalised: converting them changes nothing."""
     config = Config()
     for field in fields(Config):
         assert getattr(config, field.name) == field.default, field.name
 
 
 def test_notation() -> None:
-    """Python takes the command line's notation, and values of its own."""
+    """Config() accepts the notations of the command line, and Python values."""
     config = Config(bind=("127.0.0.1:0",), threads=8, keep_alive="75s", max_body_size="2M")  # type: ignore[arg-type]
     assert config.bind == ("127.0.0.1:0",)
     assert config.threads == 8
@@ -59,7 +59,7 @@ def test_a_value_like_others() -> None:
     ],
 )
 def test_shorthands(given: dict[str, Any], bind: tuple[str, ...]) -> None:
-    """host, port, uds and fd become bind, and are no attributes afterwards."""
+    """host, port, uds and fd become bind, and the Config has no such attributes."""
     config = Config(**given)
     assert config.bind == bind
     assert not {"host", "port", "uds", "fd"} & {field.name for field in fields(config)}
@@ -76,7 +76,7 @@ def test_shorthands(given: dict[str, Any], bind: tuple[str, ...]) -> None:
         ({"port": 65536}, "port: 65536 is too large"),
         ({"bind": "nowhere"}, "bind: cannot use 'nowhere'"),
         ({"host": "not a host"}, "bind: cannot use 'not a host:8000'"),
-        ({"bind": ()}, "bind: names no address"),
+        ({"bind": ()}, "bind: the list of addresses is empty"),
         ({"bind": (":80",), "host": "::1"}, "bind and host: give one of them"),
         ({"uds": "/x", "fd": 3}, "uds and fd: give one of them"),
         ({"port": 80, "uds": "/x"}, "port and uds: give one of them"),
@@ -88,7 +88,7 @@ def test_shorthands(given: dict[str, Any], bind: tuple[str, ...]) -> None:
     ],
 )
 def test_refuse(given: dict[str, Any], complaint: str) -> None:
-    """A wrong name, a wrong value, and values that exclude each other are ConfigErrors."""
+    """A wrong name, a wrong value, and contradicting values raise ConfigError."""
     with pytest.raises(ConfigError) as caught:
         Config(**given)
     assert complaint in str(caught.value)
@@ -105,13 +105,13 @@ def test_refuse(given: dict[str, Any], complaint: str) -> None:
     ],
 )
 def test_together(given: dict[str, Any]) -> None:
-    """Values that need each other are accepted together."""
+    """Options that require each other are accepted together."""
     assert Config(**given) != Config()
 
 
 def test_every_field_is_an_option() -> None:
-    """Each option has a help text that ends as a sentence, and belongs to a section."""
+    """Each option has a help text of whole sentences; the first option begins a section."""
     assert next(iter(OPTIONS.values())).section
     for name, option in OPTIONS.items():
-        assert option.text.endswith("."), name
-        assert option.text[0].isupper() or option.text.startswith("timed"), name
+        assert option.help.endswith("."), name
+        assert option.help[0].isupper(), name

@@ -1,4 +1,4 @@
-"""The sources of option values, their precedence, and the note of where each was found."""
+"""The sources of option values, their precedence, and the recorded origins."""
 
 from __future__ import annotations
 
@@ -11,35 +11,42 @@ import pytest
 from option_samples import SAMPLE_NAME, check_set, given_for
 
 from aiowsgi.config.options import OPTIONS, Config
-from aiowsgi.config.sources import Settings, Sources, enter, flag_name, key_name, variable_name
+from aiowsgi.config.sources import (
+    Settings,
+    Sources,
+    flag_name,
+    key_name,
+    prepare_process,
+    variable_name,
+)
 from aiowsgi.exceptions import ConfigError
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_variable(name: str, settle: Callable[..., Settings]) -> None:
+def test_every_variable(name: str, load: Callable[..., Settings]) -> None:
     """Every option can be set by its variable."""
     given = given_for(name)
-    settings = settle(environ={variable_name(name): text for name, text in given.items()})
+    settings = load(environ={variable_name(name): text for name, text in given.items()})
     check_set(name, settings.config)
     assert variable_name(name) in settings.origins.values()
 
 
 @pytest.mark.parametrize("spell", [key_name, str])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_key(name: str, spell: Callable[[str], str], settle: Callable[..., Settings]) -> None:
+def test_every_key(name: str, spell: Callable[[str], str], load: Callable[..., Settings]) -> None:
     """Every option can be set by its TOML key, with hyphens or underscores."""
     given = given_for(name)
     toml = "".join(f'{spell(name)} = "{text}"\n' for name, text in given.items())
-    settings = settle(config=toml)
+    settings = load(config=toml)
     check_set(name, settings.config)
     assert "aiowsgi.toml" in settings.origins.values()
 
 
 @pytest.fixture
-def settle(tmp_path: Path) -> Callable[..., Settings]:
-    """Settles sources whose files are given by their text."""
+def load(tmp_path: Path) -> Callable[..., Settings]:
+    """A function that loads sources whose files are given as text."""
 
-    def settle(
+    def load(
         *,
         flags: dict[str, Any] | None = None,
         environ: dict[str, str] | None = None,
@@ -57,22 +64,22 @@ def settle(tmp_path: Path) -> Callable[..., Settings]:
             if text is not None:
                 (tmp_path / name).write_text(text)
         config_file = None if config is None else "aiowsgi.toml"
-        return Sources(flags or {}, environ or {}, str(tmp_path), config_file).settle()
+        return Sources(flags or {}, environ or {}, str(tmp_path), config_file).load()
 
-    return settle
+    return load
 
 
 # Precedence
 
 
-def test_nothing(settle: Callable[..., Settings]) -> None:
-    """Where nothing is said, everything has its default."""
-    assert settle() == (Config(), {})
+def test_nothing(load: Callable[..., Settings]) -> None:
+    """Without any source, every option has its default."""
+    assert load() == (Config(), {})
 
 
-def test_precedence(settle: Callable[..., Settings]) -> None:
+def test_precedence(load: Callable[..., Settings]) -> None:
     """Command line, environment, env file, config file, pyproject, default: the first one wins."""
-    settings = settle(
+    settings = load(
         flags={"threads": "1", "env_file": ".env"},
         environ={"AIOWSGI_THREADS": "2", "AIOWSGI_BACKLOG": "2"},
         env_file="AIOWSGI_THREADS=3\nAIOWSGI_BACKLOG=3\nAIOWSGI_KEEP_ALIVE=3",
@@ -113,10 +120,10 @@ def test_precedence(settle: Callable[..., Settings]) -> None:
     ],
 )
 def test_environment(
-    environ: dict[str, str], expected: dict[str, Any], settle: Callable[..., Settings]
+    environ: dict[str, str], expected: dict[str, Any], load: Callable[..., Settings]
 ) -> None:
-    """Our variables go before the conventional ones, and an empty variable is not set."""
-    assert settle(environ=environ).config == Config(**expected)
+    """Prefixed variables have precedence over conventional ones; an empty variable is not set."""
+    assert load(environ=environ).config == Config(**expected)
 
 
 @pytest.mark.parametrize(
@@ -137,36 +144,36 @@ def test_where_to_listen(
     config: str,
     bind: str,
     origin: str,
-    settle: Callable[..., Settings],
+    load: Callable[..., Settings],
 ) -> None:
-    """A higher source replaces what a lower one says; host and port complete each other."""
-    settings = settle(flags=flags, environ=environ, config=config)
+    """A higher source replaces the addresses of a lower one; host and port complete each other."""
+    settings = load(flags=flags, environ=environ, config=config)
     assert settings.config.bind == (bind,)
     assert settings.origins["bind"] == origin
 
 
-def test_config_variable(settle: Callable[..., Settings], tmp_path: Path) -> None:
-    """AIOWSGI_CONFIG names the file where the command line does not."""
+def test_config_variable(load: Callable[..., Settings], tmp_path: Path) -> None:
+    """AIOWSGI_CONFIG names the file if the command line does not."""
     (tmp_path / "other.toml").write_text("threads = 9")
     environ = {"AIOWSGI_CONFIG": "other.toml"}
-    assert settle(environ=environ).config.threads == 9
-    assert settle(environ=environ, config="backlog = 3").config == Config(backlog=3)
+    assert load(environ=environ).config.threads == 9
+    assert load(environ=environ, config="backlog = 3").config == Config(backlog=3)
 
 
 @pytest.mark.parametrize("pyproject", ["", "tool = 3", "[tool.other]\nthreads = 3"])
-def test_other_projects(pyproject: str, settle: Callable[..., Settings]) -> None:
-    """A pyproject.toml without a table of ours says nothing."""
-    assert settle(pyproject=pyproject).config == Config()
+def test_other_projects(pyproject: str, load: Callable[..., Settings]) -> None:
+    """A pyproject.toml without [tool.aiowsgi] sets nothing."""
+    assert load(pyproject=pyproject).config == Config()
 
 
-def test_settled_again(settle: Callable[..., Settings], tmp_path: Path) -> None:
-    """Sources are read anew each time, from the directory that they were meant in."""
+def test_loaded_again(load: Callable[..., Settings], tmp_path: Path) -> None:
+    """Each load() reads the sources again, relative to the recorded directory."""
     file = tmp_path / "a.toml"
     file.write_text("threads = 3")
     sources = Sources({}, {}, str(tmp_path), "a.toml")
-    assert sources.settle().config.threads == 3
+    assert sources.load().config.threads == 3
     file.write_text("threads = 5")
-    assert sources.settle().config.threads == 5
+    assert sources.load().config.threads == 5
 
 
 @pytest.mark.parametrize(
@@ -178,9 +185,9 @@ def test_settled_again(settle: Callable[..., Settings], tmp_path: Path) -> None:
         {"AIOWSGI_WEB_SERVICE_HOST": "10.0.0.7", "AIOWSGI_WEB_PORT": "tcp://10.0.0.7:80"},
     ],
 )
-def test_service_links(environ: dict[str, str], settle: Callable[..., Settings]) -> None:
-    """Variables that Kubernetes makes for a service of our name are none of ours."""
-    assert settle(environ=environ) == (Config(), {})
+def test_service_links(environ: dict[str, str], load: Callable[..., Settings]) -> None:
+    """Variables that Kubernetes sets for a service named aiowsgi are ignored."""
+    assert load(environ=environ) == (Config(), {})
 
 
 # Errors
@@ -218,61 +225,61 @@ def test_service_links(environ: dict[str, str], settle: Callable[..., Settings])
         ),
         (
             {"flags": {"env_file": ".env"}, "env_file": "AIOWSGI_CONFIG=x"},
-            "AIOWSGI_CONFIG in .env: comes too late",
+            "AIOWSGI_CONFIG in .env: cannot be set in an env_file",
         ),
         ({"flags": {"env_file": ".env"}, "env_file": "what?"}, ".env, line 1: not of the form"),
         ({"environ": {"AIOWSGI_CONFIG": "missing.toml"}}, "missing.toml: No such file"),
         ({"flags": {"keyfile": "k"}}, "keyfile: needs certfile"),
     ],
 )
-def test_refuse(sources: dict[str, Any], complaint: str, settle: Callable[..., Settings]) -> None:
-    """An error names the flag, variable, or key and file at fault."""
+def test_refuse(sources: dict[str, Any], complaint: str, load: Callable[..., Settings]) -> None:
+    """An error names the flag, the variable, or the key and the file."""
     with pytest.raises(ConfigError) as caught:
-        settle(**sources)
+        load(**sources)
     assert complaint in str(caught.value)
 
 
 def test_not_utf8(tmp_path: Path) -> None:
-    """A file that is not UTF-8 is named."""
+    """A file that is not encoded in UTF-8 is an error that names it."""
     (tmp_path / "a.toml").write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match=r"a\.toml: is not UTF-8"):
-        Sources({}, {}, str(tmp_path), "a.toml").settle()
+    with pytest.raises(ConfigError, match=r"a\.toml: not encoded in UTF-8"):
+        Sources({}, {}, str(tmp_path), "a.toml").load()
 
 
-# Entering
+# Preparing the process
 
 
 def test_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file's variables are set where they are not yet, then the directory is changed to."""
+    """Variables of env_file that are not set are set, then the working directory changes."""
     (tmp_path / "home").mkdir()
     (tmp_path / ".env").write_text("AIOWSGI_TEST_A=file\nAIOWSGI_TEST_B=file")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AIOWSGI_TEST_A", "set before")
     monkeypatch.setenv("AIOWSGI_TEST_B", "to be restored")
     monkeypatch.delenv("AIOWSGI_TEST_B")
-    enter(Config(env_file=".env", chdir="home"))
+    prepare_process(Config(env_file=".env", chdir="home"))
     assert os.environ["AIOWSGI_TEST_A"] == "set before"
     assert os.environ["AIOWSGI_TEST_B"] == "file"
     assert os.getcwd() == str(tmp_path / "home")
 
 
 def test_enter_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without env_file and chdir the process stays as it is."""
+    """Without env_file and chdir, the process does not change."""
     monkeypatch.chdir(tmp_path)
     before = dict(os.environ)
-    enter(Config())
+    prepare_process(Config())
     assert dict(os.environ) == before
     assert os.getcwd() == str(tmp_path)
 
 
 def test_enter_nowhere(tmp_path: Path) -> None:
-    """A directory that cannot be changed to is named."""
+    """A directory that cannot be entered is an error that names it."""
     with pytest.raises(ConfigError, match=r"chdir: .*missing: No such file"):
-        enter(Config(chdir=str(tmp_path / "missing")))
+        prepare_process(Config(chdir=str(tmp_path / "missing")))
 
 
 def test_names() -> None:
-    """An option has one name in each place."""
+    """An option has one flag, one TOML key and one variable."""
     assert flag_name("keep_alive") == "--keep-alive"
     assert key_name("keep_alive") == "keep-alive"
     assert variable_name("keep_alive") == "AIOWSGI_KEEP_ALIVE"

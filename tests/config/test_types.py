@@ -1,4 +1,4 @@
-"""The kinds of option values, from what is written to what it is worth and back."""
+"""Option types: from notation to value and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiowsgi.config.types import (
     Duration,
     Flag,
     Integer,
-    Listing,
+    ListOf,
     Mode,
     OptionType,
     Parsed,
@@ -27,7 +27,7 @@ from aiowsgi.suggest import did_you_mean
 
 
 def even(text: str) -> int:
-    """A grammar for tests: even digits."""
+    """A parser for tests: even digits."""
     if not text.isdigit() or int(text) % 2:
         raise ValueError(f"{text!r} is not even")
     return int(text)
@@ -38,7 +38,7 @@ EVEN = Parsed("EVEN", even)
 
 
 @pytest.mark.parametrize(
-    ("kind", "written", "value"),
+    ("option_type", "written", "value"),
     [
         (Text("FILE"), "a b", "a b"),
         (Text("FILE"), Path("/run/x"), "/run/x"),
@@ -75,32 +75,32 @@ EVEN = Parsed("EVEN", even)
         (Auto(Integer()), "auto", None),
         (Auto(Integer()), None, None),
         (Auto(Integer()), "3", 3),
-        (Listing(Integer()), "1, 2,,3", (1, 2, 3)),
-        (Listing(Integer()), ["1", 2], (1, 2)),
-        (Listing(Integer()), (), ()),
-        (Listing(Text("X"), " "), "a,b  c", ("a,b", "c")),
-        (Listing(Text("X")), ["a,b"], ("a,b",)),
+        (ListOf(Integer()), "1, 2,,3", (1, 2, 3)),
+        (ListOf(Integer()), ["1", 2], (1, 2)),
+        (ListOf(Integer()), (), ()),
+        (ListOf(Text("X"), " "), "a,b  c", ("a,b", "c")),
+        (ListOf(Text("X")), ["a,b"], ("a,b",)),
     ],
 )
-def test_read(kind: OptionType[Any], written: object, value: object) -> None:
-    """What is written is read, and the value and its own notation are read as the same value."""
-    read = kind.read(written)
+def test_convert(option_type: OptionType[Any], written: object, value: object) -> None:
+    """A notation is converted; the value and its TOML value convert to the same value."""
+    read = option_type.convert(written)
     assert read == value
     assert type(read) is type(value)
-    assert kind.read(read) == value
-    assert kind.read(kind.plain(read)) == value
+    assert option_type.convert(read) == value
+    assert option_type.convert(option_type.to_toml(read)) == value
 
 
 @pytest.mark.parametrize(
-    ("kind", "written", "complaint"),
+    ("option_type", "written", "complaint"),
     [
         (Text("FILE"), "", "empty"),
         (Text("FILE"), "a\0b", "NUL"),
-        (Text("FILE"), 3, "3 is not text"),
+        (Text("FILE"), 3, "3 is not a string"),
         (EVEN, "3", "not even"),
         (WORDS, "onn", "'onn' is none of auto, on, off; did you mean on?"),
-        (Flag(), "maybe", "'maybe' is neither true nor false"),
-        (Flag(), 2, "neither"),
+        (Flag(), "maybe", "'maybe' is not a truth value"),
+        (Flag(), 2, "not a truth value"),
         (Integer(), "x", "'x' is not a whole number"),
         (Integer(), "1_0", "not a whole number"),
         (Integer(), "\N{ARABIC-INDIC DIGIT ONE}", "not a whole number"),
@@ -108,11 +108,11 @@ def test_read(kind: OptionType[Any], written: object, value: object) -> None:
         (Integer(), True, "True is not a whole number"),
         (Integer(), 1.5, "1.5 is not a whole number"),
         (Integer(), None, "None is not a whole number"),
-        (Integer(minimum=1), "0", "0 is too small; the least is 1"),
-        (Integer(maximum=9), 10, "10 is too large; the most is 9"),
+        (Integer(minimum=1), "0", "0 is too small; the minimum is 1"),
+        (Integer(maximum=9), 10, "10 is too large; the maximum is 9"),
         (Mode(), "68", "'68' is not octal"),
-        (Mode(), 660, "0o1224 is not within"),
-        (Mode(), -1, "not within"),
+        (Mode(), 660, "0o1224 is not between"),
+        (Mode(), -1, "not between"),
         (Mode(), True, "not a mode"),
         (Duration(), "75x", "'75x' is not a time"),
         (Duration(), "", "not a time"),
@@ -128,21 +128,21 @@ def test_read(kind: OptionType[Any], written: object, value: object) -> None:
         (Size(), -1, "not a size"),
         (Size(), 0.5, "0.5 is not a size"),
         (Auto(Integer()), "automatic", "not a whole number"),
-        (Listing(Integer()), "1,x", "'x' is not a whole number"),
-        (Listing(Integer()), 3, "3 is not a list"),
-        (Listing(Integer()), {"a": 1}, "is not a list"),
-        (Listing(Text("X")), b"ab", "is not a list"),
+        (ListOf(Integer()), "1,x", "'x' is not a whole number"),
+        (ListOf(Integer()), 3, "3 is not a list"),
+        (ListOf(Integer()), {"a": 1}, "is not a list"),
+        (ListOf(Text("X")), b"ab", "is not a list"),
     ],
 )
-def test_refuse(kind: OptionType[Any], written: object, complaint: str) -> None:
-    """What cannot be read is a ValueError that says what was written and what is expected."""
+def test_refuse(option_type: OptionType[Any], written: object, complaint: str) -> None:
+    """A value that is not accepted raises ValueError that quotes it and says what is expected."""
     with pytest.raises(ValueError, match=r".") as caught:
-        kind.read(written)
+        option_type.convert(written)
     assert complaint in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "plain"),
+    ("option_type", "value", "toml"),
     [
         (Text("FILE"), "x", "x"),
         (EVEN, 4, "4"),
@@ -160,16 +160,16 @@ def test_refuse(kind: OptionType[Any], written: object, complaint: str) -> None:
         (Size(), 1 << 30, "1G"),
         (Auto(Duration()), None, "auto"),
         (Auto(Duration()), 2.0, "2s"),
-        (Listing(Size()), (1024, 3), ["1k", "3"]),
+        (ListOf(Size()), (1024, 3), ["1k", "3"]),
     ],
 )
-def test_plain(kind: OptionType[Any], value: object, plain: object) -> None:
-    """A value is shown in the shortest notation that a person would write."""
-    assert kind.plain(value) == plain
+def test_to_toml(option_type: OptionType[Any], value: object, toml: object) -> None:
+    """A value is shown in its shortest notation."""
+    assert option_type.to_toml(value) == toml
 
 
 @pytest.mark.parametrize(
-    ("kind", "metavar"),
+    ("option_type", "metavar"),
     [
         (Text("FILE"), "FILE"),
         (EVEN, "EVEN"),
@@ -177,31 +177,31 @@ def test_plain(kind: OptionType[Any], value: object, plain: object) -> None:
         (Flag(), ""),
         (Integer(), "N"),
         (Auto(Integer()), "N|auto"),
-        (Listing(Size()), "SIZE"),
+        (ListOf(Size()), "SIZE"),
     ],
 )
-def test_metavar(kind: OptionType[Any], metavar: str) -> None:
-    """Each kind says what stands for its values in the help."""
-    assert kind.metavar == metavar
+def test_metavar(option_type: OptionType[Any], metavar: str) -> None:
+    """Each option type has a placeholder for the help."""
+    assert option_type.metavar == metavar
 
 
 @given(st.floats(0, 1e8))
 def test_durations_survive(seconds: float) -> None:
-    """Every time is read back from its notation, to the microsecond."""
-    kind = Duration()
-    value = kind.read(seconds)
+    """Every duration converts back from its notation, to the microsecond."""
+    option_type = Duration()
+    value = option_type.convert(seconds)
     assert value == pytest.approx(seconds, abs=1e-6)
-    assert kind.read(kind.plain(value)) == value
+    assert option_type.convert(option_type.to_toml(value)) == value
 
 
 @given(st.integers(0, 1 << 50))
 def test_sizes_survive(size: int) -> None:
-    """Every size is read back from its notation, exactly."""
-    kind = Size()
-    assert kind.read(kind.plain(size)) == kind.read(size) == size
+    """Every size converts back from its notation, exactly."""
+    option_type = Size()
+    assert option_type.convert(option_type.to_toml(size)) == option_type.convert(size) == size
 
 
 @pytest.mark.parametrize(("name", "hint"), [("thread", "; did you mean threads?"), ("zzz", "")])
 def test_did_you_mean(name: str, hint: str) -> None:
-    """A near name is suggested, a far one is not."""
+    """A similar name is suggested, a different one is not."""
     assert did_you_mean(name, ["threads", "workers"]) == hint

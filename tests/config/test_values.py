@@ -1,4 +1,4 @@
-"""The grammars of single options."""
+"""The parsers of single options."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from aiowsgi.config.values import (
     LOG_ATOMS,
     LOG_FORMATS,
     RouteLimit,
-    bind_text,
+    canonical_bind,
     is_public,
-    log_format,
-    path_prefix,
-    route_limit,
-    trusted_peer,
+    parse_log_format,
+    parse_path_prefix,
+    parse_route_limit,
+    parse_trusted_peer,
 )
 from aiowsgi.logs.access_format import DEFAULT_FORMAT, NAMED_FORMATS
 from aiowsgi.logs.atoms import NUMBERS, TEXTS
@@ -26,25 +26,25 @@ from aiowsgi.proxy.headers import DEFAULT_TRUSTED
 @pytest.mark.parametrize(
     ("grammar", "text", "value"),
     [
-        (bind_text, "127.0.0.1:80", "127.0.0.1:80"),
-        (bind_text, "unix:/run/a.sock", "unix:/run/a.sock"),
-        (trusted_peer, "10.0.0.1", "10.0.0.1"),
-        (trusted_peer, "10.0.0.0/8", "10.0.0.0/8"),
-        (trusted_peer, "fd00::/8", "fd00::/8"),
-        (trusted_peer, "unix", "unix"),
-        (trusted_peer, "*", "*"),
-        (route_limit, "/reports/*=2", RouteLimit(("/reports/*",), 2)),
-        (route_limit, "/healthz,/login*=1", RouteLimit(("/healthz", "/login*"), 1)),
-        (path_prefix, "", ""),
-        (path_prefix, "/", ""),
-        (path_prefix, "/shop/", "/shop"),
-        (log_format, "json", "json"),
-        (log_format, '%(h)s "%(r)s"', '%(h)s "%(r)s"'),
-        (log_format, "100%%\t%({Via}i)s é", "100%%\t%({Via}i)s é"),
+        (canonical_bind, "127.0.0.1:80", "127.0.0.1:80"),
+        (canonical_bind, "unix:/run/a.sock", "unix:/run/a.sock"),
+        (parse_trusted_peer, "10.0.0.1", "10.0.0.1"),
+        (parse_trusted_peer, "10.0.0.0/8", "10.0.0.0/8"),
+        (parse_trusted_peer, "fd00::/8", "fd00::/8"),
+        (parse_trusted_peer, "unix", "unix"),
+        (parse_trusted_peer, "*", "*"),
+        (parse_route_limit, "/reports/*=2", RouteLimit(("/reports/*",), 2)),
+        (parse_route_limit, "/healthz,/login*=1", RouteLimit(("/healthz", "/login*"), 1)),
+        (parse_path_prefix, "", ""),
+        (parse_path_prefix, "/", ""),
+        (parse_path_prefix, "/shop/", "/shop"),
+        (parse_log_format, "json", "json"),
+        (parse_log_format, '%(h)s "%(r)s"', '%(h)s "%(r)s"'),
+        (parse_log_format, "100%%\t%({Via}i)s é", "100%%\t%({Via}i)s é"),
     ],
 )
 def test_accept(grammar: Callable[[str], object], text: str, value: object) -> None:
-    """Each grammar gives a value whose text the grammar gives the value for again."""
+    """Each parser returns a value whose text parses to an equal value."""
     assert grammar(text) == value
     assert grammar(str(value)) == value
 
@@ -52,35 +52,39 @@ def test_accept(grammar: Callable[[str], object], text: str, value: object) -> N
 @pytest.mark.parametrize(
     ("grammar", "text", "complaint"),
     [
-        (bind_text, "nowhere", "cannot use 'nowhere'"),
-        (trusted_peer, "proxy.example", "write addresses, networks, 'unix' or '*'"),
-        (trusted_peer, "10.0.0.1/8", "host bits"),
-        (route_limit, "/reports", "not of the form"),
-        (route_limit, "reports=2", "not of the form"),
-        (route_limit, "/reports=0", "not of the form"),
-        (route_limit, "/a,b=1", "not of the form"),
-        (path_prefix, "shop", "begins with /"),
-        (path_prefix, "/a b", "begins with /"),
-        (log_format, "combine", "did you mean combined?"),
-        (log_format, "", "'' is none of timed, combined, common, json"),
-        (log_format, "%(x)s", "there is no atom %(x)s; there are h, l, u, "),
-        (log_format, "%(x)s", "write_ms, {name}i, {name}o and {KEY}e"),
-        (log_format, "%(S)s", "there is no atom %(S)s; did you mean s?"),
-        (log_format, "%(duration)s", "no atom %(duration)s; did you mean duration_ms?"),
-        (log_format, "%()s", "there is no atom %()s"),
-        (log_format, "%({x-y})s", "there is no atom %({x-y})s; write %({name}i)s"),
-        (log_format, "%({x-y}z)s", "write %({name}i)s, %({name}o)s or %({KEY}e)s"),
-        (log_format, "%({}i)s", "there is no atom"),
-        (log_format, "%(h)s %s", "'%s' does not begin with an atom; write %% for a percent sign"),
-        (log_format, "%(h)d", "'%(h)d' does not begin with an atom"),
-        (log_format, "100%", "'%' does not begin with an atom"),
-        (log_format, "%(h)s\n", "a format may hold tabs, but no line end"),
-        (log_format, "%(h)s\x1b[0m", "no other control character"),
-        (log_format, "%(h)s\ud800", "no other control character"),
+        (canonical_bind, "nowhere", "cannot use 'nowhere'"),
+        (parse_trusted_peer, "proxy.example", "write addresses, networks, 'unix' or '*'"),
+        (parse_trusted_peer, "10.0.0.1/8", "host bits"),
+        (parse_route_limit, "/reports", "not a route limit"),
+        (parse_route_limit, "reports=2", "not a route limit"),
+        (parse_route_limit, "/reports=0", "not a route limit"),
+        (parse_route_limit, "/a,b=1", "not a route limit"),
+        (parse_path_prefix, "shop", "must begin with /"),
+        (parse_path_prefix, "/a b", "must begin with /"),
+        (parse_log_format, "combine", "did you mean combined?"),
+        (parse_log_format, "", "'' is none of timed, combined, common, json"),
+        (parse_log_format, "%(x)s", "there is no atom %(x)s; there are h, l, u, "),
+        (parse_log_format, "%(x)s", "write_ms, {name}i, {name}o and {KEY}e"),
+        (parse_log_format, "%(S)s", "there is no atom %(S)s; did you mean s?"),
+        (parse_log_format, "%(duration)s", "no atom %(duration)s; did you mean duration_ms?"),
+        (parse_log_format, "%()s", "there is no atom %()s"),
+        (parse_log_format, "%({x-y})s", "there is no atom %({x-y})s; write %({name}i)s"),
+        (parse_log_format, "%({x-y}z)s", "write %({name}i)s, %({name}o)s or %({KEY}e)s"),
+        (parse_log_format, "%({}i)s", "there is no atom"),
+        (
+            parse_log_format,
+            "%(h)s %s",
+            "'%s' does not begin with an atom; write %% for a percent sign",
+        ),
+        (parse_log_format, "%(h)d", "'%(h)d' does not begin with an atom"),
+        (parse_log_format, "100%", "'%' does not begin with an atom"),
+        (parse_log_format, "%(h)s\n", "a format may contain tabs, but no line end"),
+        (parse_log_format, "%(h)s\x1b[0m", "no line end or other control character"),
+        (parse_log_format, "%(h)s\ud800", "no line end or other control character"),
     ],
 )
 def test_refuse(grammar: Callable[[str], object], text: str, complaint: str) -> None:
-    """Text that is not of the grammar is a ValueError that says what is."""
+    """Text that does not match is a ValueError that says what is expected."""
     with pytest.raises(ValueError, match=r".") as caught:
         grammar(text)
     assert complaint in str(caught.value)
@@ -103,12 +107,12 @@ def test_refuse(grammar: Callable[[str], object], text: str, complaint: str) -> 
     ],
 )
 def test_is_public(bind: str, public: bool) -> None:
-    """Only loopback, localhost, unix sockets and inherited ones are out of others' reach."""
+    """Only loopback addresses, localhost, unix sockets and inherited sockets are private."""
     assert is_public(bind) is public
 
 
 def test_agreement() -> None:
-    """The names and defaults are those of the modules that give them their meaning."""
+    """The names and defaults are those of the modules that use them."""
     assert set(LOG_FORMATS) == set(NAMED_FORMATS)
     assert {*LOG_ATOMS} == {"l", "p", *NUMBERS, *TEXTS}
     assert Config().access_logformat == DEFAULT_FORMAT

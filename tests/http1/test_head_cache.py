@@ -128,7 +128,7 @@ def test_what_is_forgotten_is_parsed_again() -> None:
         reader.feed(head())
         assert reader.next_request() is not None
         assert reader.next_body() is END_OF_BODY
-        reader.forget()
+        reader.clear_cache()
     assert counted.calls == 2
 
 
@@ -144,7 +144,7 @@ def first(data: bytes, limits: Limits | None = None) -> Request:
 def predecessor(data: bytes, limits: Limits | None = None) -> HeadCache:
     """What remembers that head."""
     known = HeadCache(limits or Limits())
-    known.remember(data, first(data))
+    known.store(data, first(data))
     return known
 
 
@@ -187,9 +187,9 @@ def test_what_is_recognized(data: bytes, same: bool, similar: bool) -> None:
     """Known again are the very fields with the same method; and those with other values."""
     known = predecessor(TWO_FIELDS)
     request = first(data) if similar else None
-    assert known.latest.same(data) == (request if same else None)
+    assert known.latest.match_same(data) == (request if same else None)
     assert known.find(data) == request
-    assert known.latest.same(data) == request
+    assert known.latest.match_same(data) == request
 
 
 def test_which_bytes_are_recognized() -> None:
@@ -210,7 +210,7 @@ def test_fields_that_are_the_same_are_the_same_list() -> None:
     request = first(TWO_FIELDS)
     fields = request.fields.copy()
     known = HeadCache(Limits())
-    known.remember(TWO_FIELDS, request)
+    known.store(TWO_FIELDS, request)
     for method in (b"GET", b"PUT"):
         other = known.find(head(b"A: b", b"C: d", method=method))
         assert other is not None
@@ -233,9 +233,9 @@ def test_what_is_not_remembered(data: bytes, kin: bytes) -> None:
     """Behind a request that is long, or whose target has a part in its meaning, none of its kind
     is."""
     known = predecessor(kin)
-    known.remember(data, first(data))
+    known.store(data, first(data))
     for next_one in (data, kin):
-        assert known.latest.same(next_one) is None
+        assert known.latest.match_same(next_one) is None
         assert known.find(next_one) is None
 
 
@@ -248,11 +248,11 @@ def test_nothing_is_held_of_what_was_forgotten() -> None:
     fields = Watched(first(head()).fields)
     watch = weakref.ref(fields)
     known = HeadCache(Limits())
-    known.remember(head(), first(head())._replace(fields=fields))
+    known.store(head(), first(head())._replace(fields=fields))
     del fields
     gc.collect()
     assert watch() is not None
-    known.forget()
+    known.clear()
     gc.collect()
     assert watch() is None
 
@@ -288,7 +288,7 @@ def test_what_is_taken_at_once(before: list[bytes], data: bytes, taken: bool) ->
             while isinstance(reader.next_body(), bytes):
                 pass
     held = reader.buffered
-    request = reader.next_at_once(data)
+    request = reader.try_fast_path(data)
     assert request == (first(data) if taken else None)
     assert reader.buffered == held
 
@@ -307,7 +307,7 @@ LINE = len(b"GET /longer HTTP/1.1")
 def test_what_is_within_the_limits_is_not_parsed_again(limits: Limits) -> None:
     """The limits let pass to their number, and none lets pass all that is remembered at all."""
     assert calls_for(FIRST, LONGER, limits=limits) == 1
-    assert predecessor(FIRST, limits).latest.same(LONGER) is not None
+    assert predecessor(FIRST, limits).latest.match_same(LONGER) is not None
 
 
 @pytest.mark.parametrize(

@@ -89,25 +89,25 @@ def test_a_body_may_go_another_way(reader: RequestReader) -> None:
     """What is ahead can be taken past the reader, where its size is known and nothing is held."""
     reader.feed(post(b"Content-Length: 10"))
     assert reader.next_request() is not None
-    assert reader.body_ahead == 10
+    assert reader.body_remaining == 10
     reader.feed(b"012")
-    assert reader.body_ahead == 0
+    assert reader.body_remaining == 0
     assert reader.next_body() == b"012"
-    assert reader.body_ahead == 7
+    assert reader.body_remaining == 7
     reader.skip_body(4)
     reader.feed(b"789" + GET)
     assert reader.next_body() == b"789"
     assert reader.next_body() is END_OF_BODY
-    assert reader.body_ahead == 0
+    assert reader.body_remaining == 0
     assert reader.next_request() is not None
-    assert reader.body_ahead == 0
+    assert reader.body_remaining == 0
 
 
 def test_a_chunked_body_goes_no_other_way(reader: RequestReader) -> None:
     """Nobody knows how much of it is ahead."""
     reader.feed(post(b"Transfer-Encoding: chunked"))
     assert reader.next_request() is not None
-    assert reader.body_ahead == 0
+    assert reader.body_remaining == 0
     reader.skip_body(4)
     reader.feed(b"0\r\n\r\n")
     assert reader.next_body() is END_OF_BODY
@@ -335,7 +335,7 @@ def test_nothing_is_remembered_for_long(reader: RequestReader) -> None:
         reader.feed(GET)
         assert reader.next_request() is not None
         assert reader.next_body() is END_OF_BODY
-        reader.forget()
+        reader.clear_cache()
 
 
 @pytest.mark.parametrize("parser", PARSERS)

@@ -17,7 +17,7 @@ from aiowsgi.exceptions import ApplicationError
 from aiowsgi.http1 import response as response_module
 from aiowsgi.http1.response import (
     LAST_CHUNK,
-    REMEMBERED,
+    MAX_CACHED_NAMES,
     Framing,
     check_fields,
     check_head,
@@ -334,9 +334,9 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     """An application that invents names and reasons does not fill the memory."""
     monkeypatch.setattr(response_module, "_names", {})
     monkeypatch.setattr(response_module, "_status_lines", {})
-    for number in range(REMEMBERED + 10):
+    for number in range(MAX_CACHED_NAMES + 10):
         check_head(f"200 {number}", [(f"X-{number}", "")])
-    assert len(response_module._names) == len(response_module._status_lines) == REMEMBERED
+    assert len(response_module._names) == len(response_module._status_lines) == MAX_CACHED_NAMES
     assert check_head("200 new", [("X-New", "")]).lines == "HTTP/1.1 200 new\r\nX-New: \r\n"
 
 

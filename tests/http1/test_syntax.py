@@ -29,7 +29,7 @@ def verdict_of_match(head: bytes, limits: Limits) -> int | None:
 
 def verdict_of_check(held: ReceiveBuffer, limits: Limits) -> int | None:
     try:
-        LineCheck(limits).incomplete(held)
+        LineCheck(limits).check_incomplete(held)
     except RequestError as error:
         return error.status
     return None
@@ -39,7 +39,7 @@ def verdict_of_walk(head: bytes, limits: Limits) -> int | None:
     check = LineCheck(limits)
     try:
         for line in head.split(b"\n")[:-1]:
-            check.line(line + b"\n")
+            check.check_line(line + b"\n")
     except RequestError as error:
         return error.status
     return None
@@ -158,7 +158,7 @@ def test_an_incomplete_section(held: bytes, limits: Limits, status: int | None) 
     for i in range(len(held)):
         buffer.append(held[i : i + 1])
         try:
-            check.incomplete(buffer)
+            check.check_incomplete(buffer)
         except RequestError as error:
             found = (error.status, i + 1)
             break
@@ -173,9 +173,9 @@ def test_no_limit_holds_anything() -> None:
     held = ReceiveBuffer()
     held.append(b"GET /" + b"a" * 100_000)
     check = LineCheck(Limits(0, 0, 0, 0))
-    check.incomplete(held)
+    check.check_incomplete(held)
     held.append(b" HTTP/1.1\r\n" + b"A: b\r\n" * 10_000)
-    check.incomplete(held)
+    check.check_incomplete(held)
     assert len(held) == 100_000 + 5 + 11 + 60_000
 
 

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from aiowsgi.net.acceptor import BATCH, GIVE_WAY, PAUSE, Acceptor
+from aiowsgi.net.acceptor import ACCEPT_BATCH, RETRY_DELAY, YIELD_DELAY, Acceptor
 
 
 class FakeConnection:
@@ -80,7 +80,7 @@ class FakeLoop:
 class AskedAcceptor(Acceptor):
     """One that asks the fake listener who waits, which the system does not know."""
 
-    def wanted(self):
+    def has_pending(self):
         return bool(self._listener.queue)
 
 
@@ -114,11 +114,11 @@ def test_connections_are_handed_over_ready_for_a_loop(scene):
 
 def test_a_flood_leaves_the_others_their_turn(scene):
     """No more than a batch at once."""
-    scene.listener.queue += [FakeConnection() for _ in range(BATCH + 5)]
+    scene.listener.queue += [FakeConnection() for _ in range(ACCEPT_BATCH + 5)]
     scene.loop.reader()
-    assert len(scene.accepted) == BATCH
+    assert len(scene.accepted) == ACCEPT_BATCH
     scene.loop.reader()
-    assert len(scene.accepted) == BATCH + 5
+    assert len(scene.accepted) == ACCEPT_BATCH + 5
 
 
 def test_nobody_is_accepted_in_vain(scene):
@@ -216,14 +216,14 @@ def test_stopping_ends_a_pause(scene):
     """A server that stops does not begin to accept again."""
     scene.listener.queue.append(OSError(errno.EMFILE, "none left"))
     scene.loop.reader()
-    assert scene.loop.delays == [PAUSE]
+    assert scene.loop.delays == [RETRY_DELAY]
     scene.acceptor.stop()
     assert not scene.loop.timers
 
 
 def test_it_stops_within_a_batch(scene):
     """Whoever takes a connection may find that it was the last there is room for."""
-    scene.acceptor._accepted = lambda connection: scene.acceptor.stop()
+    scene.acceptor._on_connection = lambda connection: scene.acceptor.stop()
     scene.listener.queue += [FakeConnection() for _ in range(5)]
     scene.loop.reader()
     assert len(scene.listener.queue) == 4
@@ -231,7 +231,7 @@ def test_it_stops_within_a_batch(scene):
 
 def test_making_room_may_stop_it(scene):
     """What is done for want of room may be to close the server."""
-    scene.acceptor._exhausted = scene.acceptor.stop
+    scene.acceptor._on_exhausted = scene.acceptor.stop
     scene.listener.queue.append(OSError(errno.EMFILE, "none left"))
     scene.loop.reader()
     assert scene.loop.reader is None
@@ -241,11 +241,11 @@ def test_who_has_more_connections_gives_way(scene):
     """Another process may take the next one; what it leaves is taken after a moment, more each
     time, so that clients do not wait one by one for a process that is stuck."""
     turn = False
-    scene.acceptor._is_my_turn = lambda: turn
+    scene.acceptor._may_accept = lambda: turn
     scene.listener.queue += [FakeConnection() for _ in range(10)]
     for total in (1, 3, 7):
         scene.loop.reader()
-        assert scene.loop.delays[-1] == GIVE_WAY
+        assert scene.loop.delays[-1] == YIELD_DELAY
         assert scene.loop.reader is None
         scene.loop.fire()
         assert len(scene.accepted) == total
@@ -263,9 +263,9 @@ def test_who_has_more_connections_gives_way(scene):
 
 def test_giving_way_ends_with_the_accepting(scene):
     """The first of what was left may be the last that there is room for."""
-    scene.acceptor._is_my_turn = lambda: False
+    scene.acceptor._may_accept = lambda: False
     scene.acceptor._left_over = 4
-    scene.acceptor._accepted = lambda connection: scene.acceptor.stop()
+    scene.acceptor._on_connection = lambda connection: scene.acceptor.stop()
     scene.listener.queue += [FakeConnection() for _ in range(5)]
     scene.loop.reader()
     scene.loop.fire()
@@ -277,6 +277,6 @@ def test_whether_somebody_waits_can_be_asked():
     """Without accepting them."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         acceptor = Acceptor(FakeLoop(), listener, None, None)
-        assert not acceptor.wanted()
+        assert not acceptor.has_pending()
         with socket.create_connection(listener.getsockname()):
-            assert acceptor.wanted()
+            assert acceptor.has_pending()

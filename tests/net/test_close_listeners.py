@@ -20,7 +20,7 @@ from support import PATIENCE, eventually
 
 from aiowsgi.net import close_listeners as module
 from aiowsgi.net.address import FdAddress, TcpAddress, UnixAddress
-from aiowsgi.net.close_listeners import ROUND_TRIP, accept_waiting, stop_accepting
+from aiowsgi.net.close_listeners import HANDSHAKE_TIME, drain_backlog, refuse_new_connections
 from aiowsgi.net.listeners import Listeners, ListenOptions, open_listeners
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no seal")
@@ -99,7 +99,7 @@ def test_sealed(bind: str, host: str) -> None:
     address = address_of(listeners, host)
     with socket.create_connection(address, PATIENCE) as early:
         early.sendall(b"early")
-        stop_accepting(listeners)
+        refuse_new_connections(listeners)
         assert is_refused(address)
         accepted, _ = listeners.sockets[0].accept()
         with accepted:
@@ -118,7 +118,7 @@ def test_in_handshake(host: str) -> None:
     """Whose handshake has begun comes in after the seal, and is heard and answered."""
     listeners = listen("")
     with in_handshake(address_of(listeners, host)) as client:
-        stop_accepting(listeners)
+        refuse_new_connections(listeners)
         end_handshake(client)
         assert select.select([listeners.sockets[0]], [], [], PATIENCE)[0]
         accepted, _ = listeners.sockets[0].accept()
@@ -136,7 +136,7 @@ def test_a_shared_port() -> None:
     """Where several listen on one port, a sealed socket takes nobody, and refuses nobody."""
     sealed = listen(reuse_port=True)
     other = listen(port=address_of(sealed)[1], reuse_port=True)
-    stop_accepting(sealed)
+    refuse_new_connections(sealed)
     clients = [socket.socket() for _ in range(64)]
     for client in clients:
         client.setblocking(False)
@@ -160,7 +160,7 @@ def test_without_privileges() -> None:
 import os
 import socket
 from aiowsgi.net.address import TcpAddress
-from aiowsgi.net.close_listeners import stop_accepting
+from aiowsgi.net.close_listeners import refuse_new_connections
 from aiowsgi.net.listeners import ListenOptions, open_listeners
 # What is imported later may lie where only root can read it.
 if os.geteuid() == 0:
@@ -168,7 +168,7 @@ if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
 listeners = open_listeners([TcpAddress("", 0)], ListenOptions())
-print(stop_accepting(listeners), stop_accepting(listeners))
+print(refuse_new_connections(listeners), refuse_new_connections(listeners))
 try:
     socket.socket().connect(("127.0.0.1", listeners.sockets[0].getsockname()[1]))
 except ConnectionRefusedError:
@@ -177,15 +177,15 @@ except ConnectionRefusedError:
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == [f"{ROUND_TRIP} 0.0", "sealed"]
+    assert done.stdout.splitlines() == [f"{HANDSHAKE_TIME} 0.0", "sealed"]
 
 
 @LINUX
-@pytest.mark.parametrize(("hosts", "wait"), [([], 0), ([V4, V6], 0), ([V4, ""], ROUND_TRIP)])
+@pytest.mark.parametrize(("hosts", "wait"), [([], 0), ([V4, V6], 0), ([V4, ""], HANDSHAKE_TIME)])
 def test_handshakes_take_time(hosts: list[str], wait: float) -> None:
     """Those from afar are waited for."""
     listeners = open_listeners([TcpAddress(host, 0) for host in hosts], ListenOptions())
-    assert stop_accepting(listeners) == wait
+    assert refuse_new_connections(listeners) == wait
     listeners.close()
 
 
@@ -196,7 +196,7 @@ def test_others_are_left_alone(tmp_path: Path) -> None:
     original = opened.sockets[0]
     inherited = open_listeners([FdAddress(original.dup().detach())], ListenOptions())
     unix = open_listeners([UnixAddress(path)], ListenOptions())
-    assert stop_accepting(inherited) == stop_accepting(unix) == 0
+    assert refuse_new_connections(inherited) == refuse_new_connections(unix) == 0
     assert not is_refused(address_of(opened))
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
@@ -208,7 +208,7 @@ def test_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has no seal is left as it is."""
     monkeypatch.setattr(sys, "platform", "darwin")
     listeners = listen("")
-    assert stop_accepting(listeners) == 0
+    assert refuse_new_connections(listeners) == 0
     assert not is_refused(address_of(listeners))
     listeners.close()
 
@@ -218,7 +218,7 @@ def test_an_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that refuses is no reason to fail, and there is nothing to wait for."""
     monkeypatch.setattr(module, "_BIND_TO_INDEX", 9999)
     listeners = listen("")
-    assert stop_accepting(listeners) == 0
+    assert refuse_new_connections(listeners) == 0
     assert not is_refused(address_of(listeners))
     listeners.close()
 
@@ -229,7 +229,7 @@ PATIENT = """
 import sys
 from aiowsgi.net import close_listeners
 from aiowsgi.cli.main import main
-close_listeners.ROUND_TRIP = 1.5
+close_listeners.HANDSHAKE_TIME = 1.5
 sys.exit(main(sys.argv[4:]))
 """
 """Runs the command ``python -m aiowsgi ...`` that follows, and waits longer for handshakes."""
@@ -262,7 +262,7 @@ async def test_accept_waiting() -> None:
     accepted: list[socket.socket] = []
     loop.add_reader(sock.fileno(), lambda: accepted.append(sock.accept()[0]))
     clients = [socket.create_connection(address_of(listeners), PATIENCE) for _ in range(3)]
-    await accept_waiting(listeners)
+    await drain_backlog(listeners)
     loop.remove_reader(sock.fileno())
     assert len(accepted) == 3
     for one in (*clients, *accepted):
@@ -272,10 +272,10 @@ async def test_accept_waiting() -> None:
 
 async def test_nobody_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that has no room for them is not waited for without end."""
-    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setattr(module, "DRAIN_TIMEOUT", 0.01)
     listeners = listen()
     with socket.create_connection(address_of(listeners), PATIENCE) as client:
-        await accept_waiting(listeners)
+        await drain_backlog(listeners)
         accepted, address = listeners.sockets[0].accept()
         accepted.close()
         assert address == client.getsockname()

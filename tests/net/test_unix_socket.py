@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiowsgi.net.unix_socket import SocketFile, creation_mask, make_way
+from aiowsgi.net.unix_socket import SocketFile, remove_stale_socket, temporary_umask
 
 
 def bind(path: Path) -> socket.socket:
@@ -20,7 +20,7 @@ def bind(path: Path) -> socket.socket:
 
 def test_nothing_in_the_way(tmp_path: Path) -> None:
     """A free path needs no work."""
-    make_way(str(tmp_path / "s"))
+    remove_stale_socket(str(tmp_path / "s"))
     assert not list(tmp_path.iterdir())
 
 
@@ -29,7 +29,7 @@ def test_stale(tmp_path: Path) -> None:
     path = tmp_path / "s"
     bind(path).close()
     assert path.is_socket()
-    make_way(str(path))
+    remove_stale_socket(str(path))
     assert not path.exists()
 
 
@@ -41,7 +41,7 @@ def test_live(tmp_path: Path) -> None:
         client.connect(str(path))
         for _ in range(2):
             with pytest.raises(OSError, match="in use") as caught:
-                make_way(str(path))
+                remove_stale_socket(str(path))
             assert caught.value.errno == errno.EADDRINUSE
         assert path.is_socket()
 
@@ -58,7 +58,7 @@ def test_no_socket(tmp_path: Path, kind: str) -> None:
         bind(tmp_path / "target").close()
         path.symlink_to(tmp_path / "target")
     with pytest.raises(FileExistsError):
-        make_way(str(path))
+        remove_stale_socket(str(path))
     assert path.lstat()
 
 
@@ -68,7 +68,7 @@ def test_not_allowed_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     bind(path).close()
     monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EACCES)
     with pytest.raises(PermissionError):
-        make_way(str(path))
+        remove_stale_socket(str(path))
     assert path.is_socket()
 
 
@@ -84,7 +84,7 @@ def test_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(socket.socket, "connect_ex", other_server_starts)
     with pytest.raises(OSError, match="in use"):
-        make_way(str(path))
+        remove_stale_socket(str(path))
     assert path.is_socket()
 
 
@@ -124,7 +124,7 @@ def test_creation_mask(tmp_path: Path, mask: int | None, mode: int) -> None:
     """The mask holds while the file is made, and not after."""
     before = os.umask(0o022)
     try:
-        with creation_mask(mask):
+        with temporary_umask(mask):
             bind(tmp_path / "s").close()
         assert os.umask(0o022) == 0o022
     finally:

@@ -7,12 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiowsgi.exceptions import ConfigError, RequestError
-from aiowsgi.proxy.headers import DEFAULT_TRUSTED, Effective, Hop, effective, parse_trusted
+from aiowsgi.proxy.headers import (
+    DEFAULT_TRUSTED,
+    DirectPeer,
+    ForwardedInfo,
+    apply_forwarded,
+    parse_trusted,
+)
 
 Fields = list[tuple[bytes, bytes]]
 
-PROXY = Hop("10.0.0.1", 5000, "http")
-STRANGER = Hop("203.0.113.9", 6000, "http")
+PROXY = DirectPeer("10.0.0.1", 5000, "http")
+STRANGER = DirectPeer("203.0.113.9", 6000, "http")
 TRUSTED = parse_trusted("10.0.0.0/8")
 OTHER: Fields = [(b"Host", b"inner"), (b"Accept", b"*/*"), (b"X-Forwarded-Server", b"lb")]
 
@@ -22,8 +28,8 @@ def fields(*lines: str) -> Fields:
     return [(name.encode(), value.encode("latin-1")) for name, _, value in pairs]
 
 
-def ask(*lines: str, peer: Hop = PROXY, trusted: str = "10.0.0.0/8") -> Effective:
-    return effective(OTHER + fields(*lines), peer, parse_trusted(trusted))
+def ask(*lines: str, peer: DirectPeer = PROXY, trusted: str = "10.0.0.0/8") -> ForwardedInfo:
+    return apply_forwarded(OTHER + fields(*lines), peer, parse_trusted(trusted))
 
 
 # Whom to trust
@@ -87,10 +93,10 @@ def test_star_says_nothing_of_hops() -> None:
 
 def test_nothing_forwarded() -> None:
     """Without such fields the peer is the client, and the fields are the same object."""
-    assert effective(OTHER, PROXY, TRUSTED) == Effective(
+    assert apply_forwarded(OTHER, PROXY, TRUSTED) == ForwardedInfo(
         "10.0.0.1", 5000, "http", None, None, "", OTHER
     )
-    assert effective(OTHER, PROXY, TRUSTED).fields is OTHER
+    assert apply_forwarded(OTHER, PROXY, TRUSTED).fields is OTHER
 
 
 CLIENTS: list[tuple[list[str], tuple[str | None, int | None]]] = [
@@ -140,7 +146,7 @@ def test_client(lines: list[str], client: tuple[str | None, int | None]) -> None
 @pytest.mark.parametrize("lines", [lines for lines, _ in CLIENTS])
 def test_untrusted(lines: list[str]) -> None:
     """An untrusted peer's fields change nothing and are not shown to the application."""
-    assert ask(*lines, peer=STRANGER) == Effective(*STRANGER, None, None, "", OTHER)
+    assert ask(*lines, peer=STRANGER) == ForwardedInfo(*STRANGER, None, None, "", OTHER)
 
 
 @pytest.mark.parametrize(
@@ -149,14 +155,16 @@ def test_untrusted(lines: list[str]) -> None:
 )
 def test_unix_peer(trusted: str, host: str) -> None:
     """A unix socket's peer is believed like another; with a star, only the nearest hop is."""
-    peer = Hop(None, None, "http")
+    peer = DirectPeer(None, None, "http")
     assert ask("X-Forwarded-For: 127.0.0.1, 192.0.2.1", peer=peer, trusted=trusted)[0] == host
 
 
 def test_untrusted_unix_peer() -> None:
     """A unix socket's peer is not trusted unless the list says so."""
-    peer = Hop(None, None, "http")
-    assert ask("X-Forwarded-For: 192.0.2.1", peer=peer) == Effective(*peer, None, None, "", OTHER)
+    peer = DirectPeer(None, None, "http")
+    assert ask("X-Forwarded-For: 192.0.2.1", peer=peer) == ForwardedInfo(
+        *peer, None, None, "", OTHER
+    )
 
 
 @given(st.lists(st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF))))
@@ -272,16 +280,16 @@ def test_malformed(line: str) -> None:
         "X_Forwarded_Host",
     ],
 )
-def test_underscores(peer: Hop, name: str) -> None:
+def test_underscores(peer: DirectPeer, name: str) -> None:
     """A spelling with an underscore counts for nobody and never reaches the application."""
     answer = ask(f"{name}: 127.0.0.1", peer=peer)
-    assert answer == Effective(*peer, None, None, "", OTHER)
+    assert answer == ForwardedInfo(*peer, None, None, "", OTHER)
 
 
 def test_underscores_beside_the_real_one() -> None:
     """The real field counts, and stays, without its double."""
     real = fields("X-Forwarded-For: 192.0.2.1")
-    answer = effective(fields("X_Forwarded_For: 127.0.0.1") + real, PROXY, TRUSTED)
+    answer = apply_forwarded(fields("X_Forwarded_For: 127.0.0.1") + real, PROXY, TRUSTED)
     assert answer.client_host == "192.0.2.1"
     assert answer.fields == real
 
@@ -289,10 +297,10 @@ def test_underscores_beside_the_real_one() -> None:
 def test_believed_fields_stay() -> None:
     """What was believed is left for applications that look at it themselves."""
     given_fields = fields("Host: a", "X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https")
-    assert effective(given_fields, PROXY, TRUSTED).fields is given_fields
+    assert apply_forwarded(given_fields, PROXY, TRUSTED).fields is given_fields
 
 
 def test_forwarded_goes_where_it_lost() -> None:
     """A Forwarded field that was ignored is not left for the application to believe."""
     real = fields("X-Forwarded-For: 192.0.2.1")
-    assert effective(real + fields("Forwarded: for=127.0.0.1"), PROXY, TRUSTED).fields == real
+    assert apply_forwarded(real + fields("Forwarded: for=127.0.0.1"), PROXY, TRUSTED).fields == real

@@ -14,7 +14,7 @@ from aiowsgi.server import accept as entrance
 from aiowsgi.system.descriptors import (
     DESCRIPTORS_PER_CONNECTION,
     RESERVED_DESCRIPTORS,
-    room_for_connections,
+    connection_capacity,
 )
 
 
@@ -28,7 +28,7 @@ def room(monkeypatch):
     """Let there be room for so many connections."""
 
     def limit(count):
-        monkeypatch.setattr(entrance, "room_for_connections", lambda: count)
+        monkeypatch.setattr(entrance, "connection_capacity", lambda: count)
 
     return limit
 
@@ -56,9 +56,9 @@ def test_the_room_is_what_the_limit_on_descriptors_leaves(monkeypatch, limit, ro
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
     monkeypatch.setattr(os, "listdir", lambda path: ["fd"] * 10)
     if room is None:
-        assert room_for_connections() > 1_000_000
+        assert connection_capacity() > 1_000_000
     else:
-        assert room_for_connections() == room
+        assert connection_capacity() == room
 
 
 def test_a_system_that_does_not_list_descriptors(monkeypatch):
@@ -73,7 +73,7 @@ def test_a_system_that_does_not_list_descriptors(monkeypatch):
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(os, "listdir", fail)
-    assert room_for_connections() == 7
+    assert connection_capacity() == 7
 
 
 def test_idle_connections_make_room_the_oldest_first(serve_on_loops, connect, room):

@@ -14,7 +14,7 @@ import pytest
 from support import PATIENCE, UNIT
 
 from aiowsgi import Config, Server
-from aiowsgi.config.values import route_limit
+from aiowsgi.config.values import parse_route_limit
 from aiowsgi.server import status as insight
 from aiowsgi.status.aggregate import Detail
 
@@ -245,14 +245,14 @@ async def test_no_queue_timeout_is_no_bound(start, monkeypatch, get):
     ("options", "paths", "busy", "waits"),
     [
         ({"limit_per_client": 1}, ("/wait", "/next"), 1, False),
-        ({"route_limit": (route_limit("/wait=1"),)}, ("/wait", "/wait"), 1, False),
+        ({"route_limit": (parse_route_limit("/wait=1"),)}, ("/wait", "/wait"), 1, False),
         (
-            {"route_limit": (route_limit("/wait=1"),)},
+            {"route_limit": (parse_route_limit("/wait=1"),)},
             ("/wait", "/wait", "/wait2", "/next"),
             2,
             True,
         ),
-        ({"reserve_threads": (route_limit("/health=1"),)}, ("/wait", "/next"), 1, True),
+        ({"reserve_threads": (parse_route_limit("/health=1"),)}, ("/wait", "/next"), 1, True),
         ({"limit_per_client": 3}, ("/wait", "/wait", "/next", "/next"), 2, True),
     ],
 )

@@ -49,7 +49,7 @@ def changed(**options: object) -> Config:
 
 def test_size_and_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are as many as are asked for, or as processors; no limit is None."""
-    monkeypatch.setattr(module, "usable_processors", lambda: 7)
+    monkeypatch.setattr(module, "usable_cpus", lambda: 7)
     given = Generation(1, Config(workers=3, graceful_timeout=5), {})
     assert (given.size, given.grace) == (3, 5)
     left = Generation(1, Config(workers="auto", graceful_timeout=0), {})

@@ -67,7 +67,7 @@ def test_charge(config: Config) -> None:
 
 def test_every_auto_option_is_sent() -> None:
     """An option that may be "auto" is never left to its default."""
-    autos = {n for n, o in OPTIONS.items() if isinstance(o, Option) and isinstance(o.kind, Auto)}
+    autos = {n for n, o in OPTIONS.items() if isinstance(o, Option) and isinstance(o.type, Auto)}
     message = charge("m:app", Config(app="m:app"), open_listeners([], ListenOptions()))
     assert autos <= message["config"].keys()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aiowsgi.system.cpu_count import cpu_quota, usable_processors
+from aiowsgi.system.cpu_count import cpu_quota, usable_cpus
 
 V2_MOUNT = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1_MOUNT = "33 24 0:28 {root} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
@@ -95,13 +95,13 @@ def test_usable(
     """The quota, rounded up, or the affinity mask, whichever is less; one at least."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
     root = tree(tmp_path, "0::/\n", V2_MOUNT.format(root="/"), {"cpu.max": f"{quota} 100000\n"})
-    assert usable_processors(root) == expected
+    assert usable_cpus(root) == expected
 
 
 def test_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no affinity mask, the machine's processors count."""
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert usable_processors(str(tmp_path)) == 7
+    assert usable_cpus(str(tmp_path)) == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert usable_processors(str(tmp_path)) == 1
+    assert usable_cpus(str(tmp_path)) == 1

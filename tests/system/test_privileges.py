@@ -61,7 +61,7 @@ def test_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is not root may only be what it is already."""
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY.pw_uid)
     monkeypatch.setattr(os, "getegid", lambda: NOBODY.pw_gid)
-    assert Identity.of("nobody", None).is_mine()
+    assert Identity.of("nobody", None).is_current()
     with pytest.raises(ConfigError, match="user: only root can change it"):
         Identity.of("root", None)
     with pytest.raises(ConfigError, match="group: only root can change it"):
@@ -86,8 +86,8 @@ def test_assume(tmp_path: Path, identity: str, expected: list[object]) -> None:
 import os
 from aiowsgi.system.privileges import Identity
 identity = {identity}
-identity.own([{str(socket_file)!r}])
-identity.assume()
+identity.chown([{str(socket_file)!r}])
+identity.drop_privileges()
 print([os.geteuid(), os.getegid(), os.getgroups()])
 if os.geteuid():
     try:
@@ -108,8 +108,8 @@ if os.geteuid():
 def test_nothing_to_assume(tmp_path: Path) -> None:
     """Who is it already changes nothing, and gives nothing away."""
     before = os.getresuid(), os.getresgid(), os.getgroups()
-    ME.own([str(tmp_path / "no such file")])
-    ME.assume()
+    ME.chown([str(tmp_path / "no such file")])
+    ME.drop_privileges()
     assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
 
 
@@ -117,7 +117,7 @@ def test_nothing_to_assume(tmp_path: Path) -> None:
 def test_own_group() -> None:
     """One's own names are accepted without root."""
     names = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
-    assert Identity.of(*names).is_mine()
+    assert Identity.of(*names).is_current()
 
 
 # The pid file

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from aiowsgi.http1.messages import CHUNKED, Request
 from aiowsgi.wsgi import environ as environ_module
 from aiowsgi.wsgi.environ import (
-    KINDS,
-    LONGEST,
-    REMEMBERED,
+    MAX_CACHED_ENVIRONS,
+    MAX_CACHED_NAME_LENGTH,
+    MAX_CACHED_NAMES,
     ConnectionInfo,
     EnvironBuilder,
     base_environ,
@@ -139,14 +139,14 @@ def test_fields_that_come_again():
         stream = io.BytesIO()
         alone = EnvironBuilder(connection.common, PEER).build(asked, stream, length)
         assert connection.build(asked, stream, length) == alone
-    connection.forget()
+    connection.clear_cache()
     assert connection.build(repeated[0], None, 0)["HTTP_A"] == "b, c"
 
 
-@given(turns=st.lists(st.integers(0, KINDS + 2), max_size=40))
+@given(turns=st.lists(st.integers(0, MAX_CACHED_ENVIRONS + 2), max_size=40))
 def test_requests_of_several_kinds(turns):
     """In whatever order they come, each gets its own fields; some kinds are kept, and no more."""
-    lists = [[(b"Host", b"a"), (b"X-%d" % kind, b"b")] for kind in range(KINDS + 3)]
+    lists = [[(b"Host", b"a"), (b"X-%d" % kind, b"b")] for kind in range(MAX_CACHED_ENVIRONS + 3)]
     connection = EnvironBuilder({"SCRIPT_NAME": ""}, PEER)
     for kind in turns:
         asked = request(f"/{kind}")._replace(fields=lists[kind])
@@ -154,7 +154,7 @@ def test_requests_of_several_kinds(turns):
         made = connection.build(asked, None, 0)
         assert made == alone
         made.clear()
-        assert len(connection._seen) <= KINDS
+        assert len(connection._seen) <= MAX_CACHED_ENVIRONS
 
 
 def test_the_variables_of_tls_are_in_the_environ():
@@ -259,11 +259,11 @@ def test_the_length_is_what_the_stream_will_give(field, declared, length, expect
 def test_what_is_remembered_is_bounded(monkeypatch):
     """A client that invents names neither fills memory nor breaks those that follow."""
     monkeypatch.setattr(environ_module, "_keys", {})
-    build(request(fields=[(b"X" * (LONGEST + 1), b"")]))
+    build(request(fields=[(b"X" * (MAX_CACHED_NAME_LENGTH + 1), b"")]))
     assert len(environ_module._keys) == 1
-    for number in range(0, REMEMBERED + 50, 10):
+    for number in range(0, MAX_CACHED_NAMES + 50, 10):
         build(request(fields=[(b"X-%d" % n, b"") for n in range(number, number + 10)]))
-    assert len(environ_module._keys) == REMEMBERED
+    assert len(environ_module._keys) == MAX_CACHED_NAMES
     assert build(request(fields=[(b"New-Name", b"1"), (b"New_Name", b"2")]))["HTTP_NEW_NAME"] == "1"
 
 
