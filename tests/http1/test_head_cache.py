@@ -188,7 +188,7 @@ def test_what_is_recognized(data: bytes, same: bool, similar: bool) -> None:
     known = predecessor(TWO_FIELDS)
     request = first(data) if similar else None
     assert known.latest.match_same(data) == (request if same else None)
-    assert known.find(data) == request
+    assert known.lookup(data) == request
     assert known.latest.match_same(data) == request
 
 
@@ -198,7 +198,7 @@ def test_which_bytes_are_recognized() -> None:
     targets = {byte: head(b"A: b", b"C: d", target=b"/a%cb" % byte) for byte in every}
     values = {byte: head(b"A: b", b"C: d%ce" % byte) for byte in every}
     known = predecessor(TWO_FIELDS)
-    same, similar = known.latest.same, known.find
+    same, similar = known.latest.match_same, known.lookup
     assert {byte for byte in every if same(targets[byte])} == visible - set(b"#")
     assert {byte for byte in every if similar(targets[byte])} == visible - set(b"#")
     in_values = visible | set(b" \t") | set(range(0x80, 0x100))
@@ -212,10 +212,10 @@ def test_fields_that_are_the_same_are_the_same_list() -> None:
     known = HeadCache(Limits())
     known.store(TWO_FIELDS, request)
     for method in (b"GET", b"PUT"):
-        other = known.find(head(b"A: b", b"C: d", method=method))
+        other = known.lookup(head(b"A: b", b"C: d", method=method))
         assert other is not None
         assert other.fields is request.fields
-    other = known.find(head(b"A: c", b"C: d"))
+    other = known.lookup(head(b"A: c", b"C: d"))
     assert other is not None
     assert other.fields is not request.fields
     assert request.fields == fields
@@ -236,7 +236,7 @@ def test_what_is_not_remembered(data: bytes, kin: bytes) -> None:
     known.store(data, first(data))
     for next_one in (data, kin):
         assert known.latest.match_same(next_one) is None
-        assert known.find(next_one) is None
+        assert known.lookup(next_one) is None
 
 
 def test_nothing_is_held_of_what_was_forgotten() -> None:
@@ -331,9 +331,9 @@ def test_limits_are_those_of_every_request(parser: str, limits: Limits, status: 
 def test_known_names_are_bounded() -> None:
     """Clients that invent names fill no memory."""
     parse_head = head_parser("h11")
-    for number in range(semantics._REMEMBERED + 100):
+    for number in range(semantics._MAX_CACHED_NAMES + 100):
         semantics.interpret(parse_head(head(b"X-%d: y" % number)), Limits())
-    assert len(semantics._passed_over) == semantics._REMEMBERED
+    assert len(semantics._ignored_names) == semantics._MAX_CACHED_NAMES
 
 
 KEPT = [row.sent for row in ROWS if row.status is None and not row.closes and len(row.sent) < 300]

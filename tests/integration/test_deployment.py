@@ -34,7 +34,7 @@ KUBERNETES = "1.31"
 
 def configured(variables):
     """The configuration that these environment variables make; ConfigError if they make none."""
-    return Sources({}, variables, str(EXAMPLES), None).settle().config
+    return Sources({}, variables, str(EXAMPLES), None).load().config
 
 
 def command_line(words):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from aiowsgi.config.values import route_limit
+from aiowsgi.config.values import parse_route_limit
 from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.threads.fair_queue import FairQueue, QueueRules
 
@@ -34,8 +34,8 @@ class Bench:
         self.fairness = QueueRules.of(
             threads=threads,
             per_client=per_client,
-            route_limits=map(route_limit, routes),
-            reserved=map(route_limit, lanes),
+            route_limits=map(parse_route_limit, routes),
+            reserved=map(parse_route_limit, lanes),
         )
         self.started = []
         self.shut_down = False
