@@ -32,6 +32,7 @@ WAIT_SECONDS = 0.010
 """How long ``wait`` stands for a database that answers in ten milliseconds."""
 
 CHECKSUM_STEPS = 25_000
+LONG_STEPS = 25 * CHECKSUM_STEPS
 
 TEXT = [("Content-Type", "text/plain")]
 BINARY = [("Content-Type", "application/octet-stream")]
@@ -59,12 +60,14 @@ def wait(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
 
 def cpu_bound(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer after some two milliseconds of pure Python: a checksum, in numbers that stay small."""
-    checksum = 0
-    for number in range(CHECKSUM_STEPS):
-        checksum = (checksum * 31 + number) % 10_007
-    body = b"%d" % checksum
-    start_response("200 OK", [*TEXT, ("Content-Length", str(len(body)))])
-    return [body]
+    return _checksum(CHECKSUM_STEPS, start_response)
+
+
+def busy(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer ``/compute`` after some fifty milliseconds of pure Python, all else at once."""
+    if environ["PATH_INFO"] == "/compute":
+        return _checksum(LONG_STEPS, start_response)
+    return small(environ, start_response)
 
 
 def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -120,6 +123,15 @@ class _FileBlocks:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _checksum(steps: int, start_response: StartResponse) -> Iterable[bytes]:
+    checksum = 0
+    for number in range(steps):
+        checksum = (checksum * 31 + number) % 10_007
+    body = b"%d" % checksum
+    start_response("200 OK", [*TEXT, ("Content-Length", str(len(body)))])
+    return [body]
 
 
 def _blocks() -> Iterator[bytes]:

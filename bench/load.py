@@ -46,6 +46,8 @@ class Load:
     """Processor time that the tool itself used; close to ``seconds``, the tool is the limit."""
     kept: int = 0
     """Answers after which the connection stayed open, where the tool counts them."""
+    beside: int = 0
+    """Answers to requests that were sent as a load only, and are not among ``requests``."""
     problems: str = ""
     """Errors and refusals in words; empty for a clean run."""
 
@@ -71,6 +73,12 @@ def sink(port: int, connections: int, seconds: int) -> Load:
     return _watched(parse_figures, command, seconds)
 
 
+def neighbours(port: int, seconds: int) -> Load:
+    """Ask for little beside clients that ask for much, with ``bench.neighbours``."""
+    command = [sys.executable, "-m", "bench.neighbours", str(port), str(seconds)]
+    return _watched(parse_figures, command, seconds)
+
+
 def httperf(port: int, connections: int, calls: int) -> Load:
     """Make ``calls`` requests on each of ``connections``, one connection after the other."""
     target = ["--server", HOST, "--port", str(port), "--uri", "/", "--timeout", "30"]
@@ -86,7 +94,7 @@ def ab(port: int, requests: int, concurrency: int, *, keep: bool) -> Load:
 
 
 def parse_figures(output: str) -> Load:
-    """Read the JSON line that wrk.lua and ``bench.sink`` print at the end."""
+    """Read the JSON line that wrk.lua, ``bench.sink`` and ``bench.neighbours`` print at the end."""
     line = next((line for line in output.splitlines() if line.startswith('{"requests"')), None)
     if line is None:
         raise LoadError(f"no figures: {_end(output)}")
@@ -98,6 +106,7 @@ def parse_figures(output: str) -> Load:
         seconds=figures["microseconds"] / MICROSECONDS,
         p50=figures["p50"] / MICROSECONDS,
         p99=figures["p99"] / MICROSECONDS,
+        beside=figures.get("beside", 0),
         problems=_problems({text: figures[key] for key, text in names.items()}),
     )
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BUSY = 32
 """Connections that are busy all the time in the workloads of small responses."""
+BUSY_THREADS = 8
+"""Threads in the workload of neighbours that compute: more than those keep busy."""
 STREAMS = 4
 """Connections that transfer large bodies: as many as the server has threads."""
 WARM_UP_SECONDS = 1
@@ -57,6 +59,11 @@ def downloads(connections: int) -> Measure:
     )
 
 
+def neighbours(server: RunningServer, seconds: int) -> Sample:
+    """Small requests every ten milliseconds, while three threads of the server compute."""
+    return _loaded(server, seconds, lambda time: load.neighbours(server.port, time))
+
+
 def _busy(server: RunningServer, mode: str, connections: int, seconds: int) -> Sample:
     return _loaded(server, seconds, lambda time: load.wrk(server.port, mode, connections, time))
 
@@ -80,6 +87,7 @@ def _loaded(server: RunningServer, seconds: int, run: Callable[[int], load.Load]
         "server_busy": cpu / result.seconds * 100,
         "load_busy": result.cpu / result.seconds * 100,
         "share": result.rate / (WAIT_THREADS / WAIT_SECONDS),
+        "beside": result.beside / result.seconds,
         "megabytes": result.rate * BODY_SIZE / MEGA,
     }
     return Sample(figures, result.problems)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bench.apps import BODY_SIZE
 from bench.measures import (
     BUSY,
+    BUSY_THREADS,
     IDLE,
     KEPT_CALLS,
     OPEN,
@@ -20,6 +21,7 @@ from bench.measures import (
     flat,
     idle,
     keep_alive,
+    neighbours,
     requests,
     start,
 )
@@ -60,6 +62,7 @@ P50 = Metric("p50", "p50 µs", higher_is_better=False)
 P99 = Metric("p99", "p99 µs", higher_is_better=False)
 CPU = Metric("cpu", "CPU µs/request", digits=1, higher_is_better=False)
 MEGABYTES = Metric("megabytes", "MB/s")
+BESIDE = Metric("beside", "large requests/s", digits=1)
 SERVER_BUSY = Metric("server_busy", "server busy %", higher_is_better=False)
 LOAD_BUSY = Metric("load_busy", "load busy %", higher_is_better=False)
 
@@ -159,6 +162,14 @@ WORKLOADS = {
             requests("unique", 2 * WAIT_THREADS),
             (Metric("share", "share of the ideal", digits=3), *SMALL_METRICS),
             threads=WAIT_THREADS,
+        ),
+        Workload(
+            "busy",
+            "A small request every 10 ms beside three clients whose requests compute for 50 ms",
+            "bench.apps:busy",
+            neighbours,
+            (P50, P99, BESIDE, SERVER_BUSY),
+            threads=BUSY_THREADS,
         ),
         Workload(
             "download",

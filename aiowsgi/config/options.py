@@ -142,6 +142,12 @@ class Config:
         "auto",
         "HTTP parser. auto: httptools if it is installed.",
     )
+    switch_interval: float = option(
+        TIME,
+        0.0002,
+        "Longest time for which a computing thread keeps the interpreter while another thread waits"
+        " for it. 0: Python's own, 5 ms. Has no effect without a global interpreter lock.",
+    )
 
     request_buffering: str = option(
         Choice(("auto", "on", "off"), {"true": "on", "false": "off"}),

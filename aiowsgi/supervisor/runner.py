@@ -34,6 +34,7 @@ from aiowsgi.net.address import parse_bind
 from aiowsgi.net.listeners import Listeners, ListenOptions, open_activated, open_listeners
 from aiowsgi.system.descriptors import raise_descriptor_limit
 from aiowsgi.system.event_loop import loop_factory
+from aiowsgi.system.interpreter import set_switch_interval
 from aiowsgi.system.privileges import Identity, pid_file
 from aiowsgi.system.systemd import Notifier
 
@@ -109,6 +110,7 @@ def _run_alone(config: Config, reread: Callable[[], Config]) -> int:
         app = load_application(config.app, factory=config.factory, app_dir=config.app_dir)
         logs.enable_loggers()
         solo = SingleProcess(app, config, process.listeners, Notifier(os.environ), successor)
+        set_switch_interval(config.switch_interval)
         with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
             return runner.run(_beside_admin(solo, config, process))
 
@@ -145,6 +147,7 @@ def _run_here(app: WSGIApplication, config: Config) -> int:
 
     with _set_up(config) as process:
         solo = SingleProcess(app, config, process.listeners, Notifier(os.environ))
+        set_switch_interval(config.switch_interval)
         with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
             return runner.run(_beside_admin(solo, config, process))
 

@@ -33,6 +33,7 @@ from aiowsgi.supervisor.channel import BEAT, FAREWELL, Channel, Message, encode,
 from aiowsgi.supervisor.load_board import ConnectionCounts
 from aiowsgi.supervisor.recycling import RecyclingLimits
 from aiowsgi.system.event_loop import loop_factory
+from aiowsgi.system.interpreter import set_switch_interval
 from aiowsgi.system.memory import resident_bytes
 from aiowsgi.wsgi.importer import load_application, own_traceback
 
@@ -81,6 +82,7 @@ def _serve(charge: Message, sock: socket.socket) -> int:
     board = ConnectionCounts(charge["board"], charge["place"])
     os.close(charge["board"])
     app, broken = _application(charge["app"], config)
+    set_switch_interval(config.switch_interval)
     with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
         return runner.run(Worker(app, config, listeners, board, broken).serve(sock))
 

@@ -35,6 +35,7 @@ def call(app, body: bytes | None = None, **more: str) -> tuple[str, bytes]:
     [
         (apps.small, 13),
         (apps.wait, 13),
+        (apps.busy, 13),
         (apps.ten_kilobytes, 10_000),
         (apps.download, BODY_SIZE),
         (apps.download_chunked, BODY_SIZE),
@@ -71,6 +72,14 @@ def test_cpu_bound() -> None:
     steps = range(apps.CHECKSUM_STEPS)
     checksum = reduce(lambda value, number: (value * 31 + number) % 10_007, steps, 0)
     assert call(apps.cpu_bound) == ("200 OK", b"%d" % checksum)
+
+
+def test_busy() -> None:
+    """One path computes as `cpu_bound` does, for longer; its result is that of the work."""
+    checksum = reduce(
+        lambda value, number: (value * 31 + number) % 10_007, range(apps.LONG_STEPS), 0
+    )
+    assert call(apps.busy, PATH_INFO="/compute") == ("200 OK", b"%d" % checksum)
 
 
 def test_echo() -> None:

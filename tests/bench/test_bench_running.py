@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bench import load, sink, system
+from bench import load, neighbours, sink, system
 from bench.apps import BODY_SIZE
 from bench.idle import IdleConnections
 from bench.running import RunningServer, ServerError
@@ -162,6 +162,22 @@ def test_sink_refused(serve) -> None:
     """Anything but a success ends the measurement."""
     with pytest.raises(sink.SinkError, match="503"):
         sink.main(str(serve(refusal)), "1", "0.2")
+
+
+def test_neighbours(serve, capsys) -> None:
+    """Small requests are counted and timed, and those of the neighbours beside them."""
+    assert neighbours.main(str(serve(hello)), "0.5") == 0
+    run = load.parse_figures(capsys.readouterr().out)
+    assert 0 < run.requests <= 50
+    assert run.beside > 0
+    assert 0 < run.p50 <= run.p99
+    assert run.problems == ""
+
+
+def test_neighbours_refused(serve, capsys) -> None:
+    """Every answer that is no success is a problem."""
+    assert neighbours.main(str(serve(refusal)), "0.2") == 0
+    assert "answers not 2xx" in load.parse_figures(capsys.readouterr().out).problems
 
 
 @pytest.mark.parametrize("name", SERVERS)
