@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack, contextmanager
+from threading import Event
 
-from fake_kernel import FakeLoop, FakeTransport, service_for
+from fake_kernel import OPTIONS, FakeLoop, FakeTransport, state_for
 from support import PATIENCE
 
 from aiowsgi.connection.connection import Connection
-from aiowsgi.connection.state import ServerState, Timeouts
-from aiowsgi.http1 import head_parser
+from aiowsgi.connection.deadlines import Timeouts
 
 GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 """To be continued by the fields that frame a body."""
+
+TIMEOUTS = Timeouts()
 
 BIG = b"0123456789" * 100_000
 """More than any threshold, and than a small socket buffer holds."""
@@ -36,30 +38,50 @@ def echo(environ, start_response):
 
 def only_connection(server):
     """The one connection that the server has."""
-    (connection,) = server._server._hub.connections
+    (connection,) = server._server._state.connections
     return connection
+
+
+def chunked(*blocks):
+    """The blocks as a chunked body."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(block), block) for block in (*blocks, b""))
+
+
+class ClosingIterable:
+    """An iterable of blocks, with an event that is set when `close` is called."""
+
+    def __init__(self, blocks):
+        self.blocks = iter(blocks)
+        self.closed = Event()
+        self.closes = 0
+
+    def __iter__(self):
+        return self.blocks
+
+    def close(self):
+        self.closes += 1
+        self.closed.set()
 
 
 @contextmanager
 def connections():
     """Make connections without a server, which are lost at the end of the block.
 
-    What is made: the connection, its transport, its hub, and the client's end of its socket.
+    What is made: the connection, its transport, its state, and the client's end of its socket.
     """
     with ExitStack() as stack:
 
-        def make(app=hello, *, timeouts=None, **options):
+        def make(app=hello, *, timeouts=TIMEOUTS, options=OPTIONS, **more):
             ours, theirs = socket.socketpair()
             stack.enter_context(ours)
             stack.enter_context(theirs)
             theirs.settimeout(PATIENCE)
             loop = FakeLoop(at_once=True)
-            limits = timeouts or Timeouts()
-            hub = ServerState(loop, service_for(app), loop, head_parser("h11"), timeouts=limits)
-            transport = FakeTransport(loop, ours, **options)
-            connection = transport.connection = Connection(hub)
+            state = state_for(app, loop, "h11", options, timeouts=timeouts)
+            transport = FakeTransport(loop, ours, **more)
+            connection = transport.connection = Connection(state)
             connection.connection_made(transport)
             stack.callback(connection.connection_lost, None)
-            return connection, transport, hub, theirs
+            return connection, transport, state, theirs
 
         yield make

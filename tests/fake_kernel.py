@@ -20,6 +20,8 @@ from aiowsgi.exchange import output_buffer as backlog_module
 from aiowsgi.exchange import writers as ports_module
 from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.http1 import head_parser
+from aiowsgi.threads.scheduler import RequestScheduler, SchedulerOptions
+from aiowsgi.threads.wakeups import Wakeups
 from aiowsgi.wsgi.environ import base_environ
 from aiowsgi.wsgi.errors import ErrorStream
 
@@ -230,12 +232,22 @@ class FakeTransport(asyncio.Transport):
         pass
 
 
+OPTIONS = SchedulerOptions()
+
+
 def service_for(app):
     """What the exchanges of a server share that adds no field of its own."""
     base = base_environ(
         multithread=True, multiprocess=False, errors=ErrorStream(), script_name="", software=""
     )
     return AppContext(app, base, server="", send_date=False)
+
+
+def state_for(app, loop, parser, options=OPTIONS, **more):
+    """What connections share, on a `FakeLoop` that is the executor too."""
+    context, wakeups = service_for(app), Wakeups(loop)
+    scheduler = RequestScheduler(loop, context, loop, wakeups, options)
+    return ServerState(loop, context, scheduler, wakeups, head_parser(parser), **more)
 
 
 class Scene:
@@ -247,17 +259,16 @@ class Scene:
         # The client has closed its side.
         self.ended = False
         self.loop = FakeLoop(at_once=at_once)
-        service = service_for(app)
         # The responses that the application is done with, whole or not.
         self.finished = []
-        service.finished = lambda exchange, response, environ: self.finished.append(response)
-        self.hub = ServerState(
-            self.loop, service, self.loop, head_parser(parser), request_buffering=buffering
+        self.state = state_for(app, self.loop, parser, request_buffering=buffering)
+        self.state.context.finished = lambda exchange, response, environ: self.finished.append(
+            response
         )
         self.transport = FakeTransport(
             self.loop, FakeSocket(kernel, os.open(os.devnull, os.O_RDWR))
         )
-        self.connection = self.transport.connection = Connection(self.hub)
+        self.connection = self.transport.connection = Connection(self.state)
 
     @property
     def taken(self):

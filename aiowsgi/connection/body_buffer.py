@@ -1,15 +1,4 @@
-"""What the loop holds of a request body before the application starts (``--request-buffering``).
-
-=========  ===================================================================================
-``auto``   held until it is complete, or until `THRESHOLD` bytes have come: then it is streamed,
-           beginning with those. A slow small upload holds no thread; a large one, no memory.
-``on``     held until it is complete, beyond `THRESHOLD` bytes in a temporary file.
-``off``    streamed from the beginning.
-=========  ===================================================================================
-
-A client that waits for 100 (Continue) is streamed in ``auto`` too, as it is the application that
-decides whether it wants the body (RFC 9110 section 10.1.1).
-"""
+"""Holds what has come of a request body before the application starts."""
 
 from __future__ import annotations
 

@@ -57,20 +57,20 @@ class Handshaker:
         contexts: ServerContexts | None,
         proxies: TrustedPeers | None,
         timeout: float,
-        left: Callable[[], object],
+        on_done: Callable[[], object],
     ) -> None:
         """
         ``contexts``: TLS, with the context that is current when a connection comes; None: plain.
         ``proxies``: the peers whose PROXY header is required and believed; all others are dropped.
         None: no PROXY protocol.
         ``timeout``: seconds for the way through the gate; more than 0.
-        ``left``: called when a connection has left the gate, be it dropped or passed.
+        ``on_done``: called when a connection has left the gate, be it dropped or passed.
         """
         self.inner: Final = inner
         self.contexts: Final = contexts
         self.proxies: Final = proxies
         self.timeout: Final = timeout
-        self._left = left
+        self._on_done = on_done
         self._passing: set[_Handshake] = set()
         """Connections that are in the gate; each leaves by itself."""
 
@@ -90,7 +90,7 @@ class Handshaker:
     def leave(self, passage: _Handshake) -> None:
         """Forget a connection that has passed or was dropped."""
         self._passing.discard(passage)
-        self._left()
+        self._on_done()
 
     def close(self) -> None:
         """Drop all connections that are in the gate: none has sent a request that we know of."""

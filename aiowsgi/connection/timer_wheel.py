@@ -36,9 +36,9 @@ class Timed(Protocol):
     """What a `TimerWheel` looks at; it must be hashable."""
 
     watched_at: int
-    """The tick at which the next look is due; 0 when none is. The patrol's own."""
+    """The tick at which the next look is due; 0 when none is. The wheel's own."""
 
-    def look(self, now: float) -> float:
+    def check_deadlines(self, now: float) -> float:
         """Act on what is overdue; returns the time by which to look again.
 
         Times are monotonic seconds. Must not raise."""
@@ -107,7 +107,7 @@ class TimerWheel:
                 item = items.pop()
                 item.watched_at = 0
                 # What should have been looked at again already is so at the next tick.
-                self._schedule(item, max(now, min(item.look(now), latest)))
+                self._schedule(item, max(now, min(item.check_deadlines(now), latest)))
             if items or self._closed:
                 break
             del self._due[tick]

@@ -1,146 +1,172 @@
-"""A connection's transport and what is sent on it, without a notion of requests.
+"""The transport's half of a connection: reading or not, sending what a worker left, closing.
 
-`Line` is the lower half of a `Connection`: it takes the transport, has an `ResponseOutput` made for
-it, and carries out what the loop's side of sending and closing asks for. What comes in, and what
-all of it means, is the upper half's. All I/O of a connection but the receiving goes through here.
+A `ConnectionTransport` knows nothing of requests. It owns the connection's `ResponseOutput`, which
+worker threads send through, and does what the event loop must do for it: send the bytes that the
+kernel did not take at first, and wait until the descriptor is writable. Everything here runs on
+the event loop, except `ConnectionTransport.wake`, which any thread may call.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
 
 from aiowsgi.exchange.output import DrainResult, ResponseOutput
 from aiowsgi.exchange.writers import SocketWriter, TransportWriter
 
 if TYPE_CHECKING:
-    from aiowsgi.connection.state import ServerState
+    from aiowsgi.exchange.output_buffer import OutputLimits
+    from aiowsgi.threads.wakeups import Wakeups
 
-__all__ = ["Line"]
+__all__ = ["ConnectionTransport"]
 
-logger = logging.getLogger("aiowsgi.server")
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER with zero seconds: close(2) drops what waits in the kernel and sends RST."""
 
 
-class Line(asyncio.Protocol):
-    """See the module's docstring."""
+@final
+class ConnectionTransport:
+    """One connection's asyncio transport and the output that goes to it."""
 
-    __slots__ = ("_eof", "_hub", "_outlet", "_port", "_reading", "_transport", "_writing")
+    __slots__ = (
+        "_attend",
+        "_loop",
+        "_transport",
+        "_wakeups",
+        "_watching",
+        "eof",
+        "output",
+        "reading",
+        "writer",
+    )
 
-    def __init__(self, hub: ServerState) -> None:
-        self._hub = hub
-        # Set by `_take`, for the rest of the connection's life.
-        self._transport: asyncio.Transport
-        self._port: SocketWriter | TransportWriter
-        self._outlet: ResponseOutput
-        # The client sends no more. Set by the upper half.
-        self._eof = False
-        # The transport is being read.
-        self._reading = True
-        # The loop waits for the descriptor to become writable.
-        self._writing = False
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        wakeups: Wakeups,
+        limits: OutputLimits,
+        attend: Callable[[], object],
+    ) -> None:
+        """``attend`` is the connection's method that looks after its output, on the event loop.
 
-    def _take(self, transport: asyncio.Transport) -> bool:
-        """Begin; False, and the connection is cut, where that cannot be."""
+        Raises OSError if no descriptor is left for the duplicate that worker threads send on.
+        """
         self._transport = transport
-        sock: socket.socket = transport.get_extra_info("socket")
-        try:
-            if transport.get_extra_info("ssl_object") is None:
-                self._port = SocketWriter(sock)
-            else:
-                self._port = TransportWriter(transport)
-        except OSError as error:
-            # There is no descriptor for the duplicate.
-            logger.warning("a connection could not be set up: %s", error)
-            transport.abort()
-            return False
-        self._outlet = ResponseOutput(self._port, self._wake, self._hub.backlog)
-        return True
+        self._loop = loop
+        self._wakeups = wakeups
+        self._attend = attend
+        # The client has closed its sending side. Set by the connection.
+        self.eof = False
+        # The transport is reading from the socket.
+        self.reading = True
+        # The event loop waits for the descriptor to become writable.
+        self._watching = False
+        self.writer: Final = _make_writer(transport)
+        self.output: Final = ResponseOutput(self.writer, self.wake, limits)
 
-    def _wake(self) -> None:
-        """Ask for `_attend`; from any thread."""
-        self._hub.wakeups.call(self._attend)
+    def wake(self) -> None:
+        """Have the connection look after its output soon. Any thread may call this."""
+        self._wakeups.call(self._attend)
 
-    def _attend(self) -> None:
-        """See what the worker wants. May be called at any time on the loop."""
-        if not self._transport.is_closing():
-            self._drain()
+    # Receiving
 
-    def _read_on(self, *, reading: bool) -> None:
-        """Read from the socket, or let the client wait."""
-        if reading is not self._reading and not self._eof and not self._transport.is_closing():
-            self._reading = reading
+    def set_reading(self, *, reading: bool) -> None:
+        """Read from the socket, or stop reading so that the client has to wait."""
+        if reading is not self.reading and not self.eof and not self._transport.is_closing():
+            self.reading = reading
             if reading:
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
 
-    # Sending what the worker left
+    # Sending what a worker left
 
-    def _drain(self) -> None:
-        """Send what waits, as far as that goes, and see that the rest is sent later."""
-        self._DRAINED[self._outlet.drain()](self)
+    def drain(self) -> None:
+        """Send what waits as far as the client reads, and arrange for the rest to be sent."""
+        result = self.output.drain()
+        if result is DrainResult.BLOCKED:
+            self._watch_writable()
+        elif result is DrainResult.MORE:
+            if not self._watching:
+                self._loop.call_soon(self._attend)
+        elif result is DrainResult.BROKEN:
+            self.reset()
+        else:
+            self._unwatch_writable()
+
+    def set_writable(self, *, writable: bool) -> None:
+        """Note whether the transport's own buffer takes more; only TLS transports say this."""
+        if isinstance(self.writer, TransportWriter):
+            self.writer.paused = not writable
+            if writable:
+                self._loop.call_soon(self._attend)
 
     def _watch_writable(self) -> None:
-        if isinstance(self._port, SocketWriter) and not self._writing:
-            self._writing = True
-            self._hub.loop.add_writer(self._port.fileno(), self._attend)
+        if isinstance(self.writer, SocketWriter) and not self._watching:
+            self._watching = True
+            self._loop.add_writer(self.writer.fileno(), self._attend)
 
     def _unwatch_writable(self) -> None:
-        if isinstance(self._port, SocketWriter) and self._writing:
-            self._writing = False
-            self._hub.loop.remove_writer(self._port.fileno())
-
-    def _drain_soon(self) -> None:
-        if not self._writing:
-            self._hub.loop.call_soon(self._attend)
-
-    def pause_writing(self) -> None:
-        """Called by a transport that holds enough."""
-        if isinstance(self._port, TransportWriter):
-            self._port.paused = True
-
-    def resume_writing(self) -> None:
-        """Called by a transport that can take more."""
-        if isinstance(self._port, TransportWriter):
-            self._port.paused = False
-            self._hub.loop.call_soon(self._attend)
-
-    def _tear(self) -> None:
-        """End the connection with a reset, so that nobody takes what came for a whole response."""
-        with suppress(OSError):
-            # Zero seconds to linger: what waits in the kernel is dropped, and RST is sent.
-            self._transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
-        self._transport.abort()
-
-    _DRAINED: Final = {
-        DrainResult.EMPTY: _unwatch_writable,
-        DrainResult.FINISHED: _unwatch_writable,
-        DrainResult.BLOCKED: _watch_writable,
-        DrainResult.MORE: _drain_soon,
-        DrainResult.BROKEN: _tear,
-    }
+        if isinstance(self.writer, SocketWriter) and self._watching:
+            self._watching = False
+            self._loop.remove_writer(self.writer.fileno())
 
     # Closing
 
-    @property
-    def _can_close_by_half(self) -> bool:
-        """The client can be sent to while it sends no more, and the other way round."""
-        return isinstance(self._port, SocketWriter)
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or about to be."""
+        return self._transport.is_closing()
 
-    def _close_by_half(self) -> None:
-        """Send no more, and go on to receive; where halves cannot be had, close."""
-        if not self._can_close_by_half:
+    @property
+    def can_half_close(self) -> bool:
+        """Whether one direction can be closed alone; asyncio's TLS transports cannot do that."""
+        return isinstance(self.writer, SocketWriter)
+
+    def half_close(self) -> None:
+        """Close the sending side and keep receiving; close both sides if TLS is spoken."""
+        if not self.can_half_close:
             self._transport.close()
             return
-        self._read_on(reading=True)
+        self.set_reading(reading=True)
         try:
             self._transport.write_eof()
         except OSError:
-            # The client has reset the connection, which the loop has not noticed yet.
+            # The client has reset the connection, which the event loop has not noticed yet.
             self._transport.abort()
+
+    def close(self) -> None:
+        """Close the connection once the transport has sent what it holds."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._transport.abort()
+
+    def reset(self) -> None:
+        """Reset the connection, so that the client does not take a part for the whole response."""
+        with suppress(OSError):
+            self._transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE
+            )
+        self._transport.abort()
+
+    def lost(self) -> object:
+        """Release everything after the connection is lost.
+
+        Returns the owner whose response was cut off, or None.
+        """
+        self._unwatch_writable()
+        # A method of the connection: without it, no cycle is left for the garbage collector.
+        self._attend = bool
+        return self.output.close()
+
+
+def _make_writer(transport: asyncio.Transport) -> SocketWriter | TransportWriter:
+    if transport.get_extra_info("ssl_object") is None:
+        return SocketWriter(transport.get_extra_info("socket"))
+    return TransportWriter(transport)

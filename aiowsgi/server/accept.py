@@ -48,7 +48,7 @@ class ConnectionAcceptor:
 
     def __init__(
         self,
-        hub: ServerState,
+        state: ServerState,
         sockets: Sequence[socket.socket],
         *,
         most: int = 0,
@@ -63,21 +63,25 @@ class ConnectionAcceptor:
         ``contexts``, ``proxies`` and ``timeout`` belong to `Handshaker`. ``is_my_turn`` is called
         with the number of connections; False leaves the next one to another process.
         """
-        self._hub = hub
+        self._state = state
         self._most = most
         self._room = connection_capacity()
         turn = None if is_my_turn is None else lambda: is_my_turn(self._count())
         self._acceptors = [
-            Acceptor(hub.loop, sock, self._accepted, self._make_room, turn) for sock in sockets
+            Acceptor(state.loop, sock, self._accepted, self._make_room, turn) for sock in sockets
         ]
         self._gate: Handshaker | None = None
         if contexts is not None or proxies is not None:
             self._gate = Handshaker(
-                self._make, contexts=contexts, proxies=proxies, timeout=timeout, left=hub.notice
+                self._make,
+                contexts=contexts,
+                proxies=proxies,
+                timeout=timeout,
+                on_done=state.notify_watchers,
             )
         # The event loop is making a transport.
         self._entering: set[asyncio.Task[None]] = set()
-        # For these, which may be among the hub's before it is done with them.
+        # For these, which may be among the state's before it is done with them.
         self._made: set[Connection] = set()
         # Accepting is wanted, and goes on where there is room.
         self._open = False
@@ -111,7 +115,7 @@ class ConnectionAcceptor:
         if self._entering:
             await asyncio.wait(self._entering)
 
-    def left(self) -> None:
+    def connection_closed(self) -> None:
         """A connection has gone: accept again, if that was stopped for lack of room."""
         if self._paused and self._open and self._count() < self._room:
             self.start()
@@ -122,22 +126,22 @@ class ConnectionAcceptor:
         if self._gate is not None:
             self._gate.admit(sock)
         else:
-            task = self._hub.loop.create_task(self._enter(sock))
+            task = self._state.loop.create_task(self._enter(sock))
             self._entering.add(task)
             task.add_done_callback(self._entered)
         if self._count() >= self._room:
             self._pause()
 
     def _make(self, header: ProxyHeader | None = None) -> Connection:
-        over = 0 < self._most <= len(self._hub.connections)
-        return Connection(self._hub, header, refused=over)
+        over = 0 < self._most <= len(self._state.connections)
+        return Connection(self._state, header, refused=over)
 
     async def _enter(self, sock: socket.socket) -> None:
         connection = None
         try:
             connection = self._make()
             self._made.add(connection)
-            await self._hub.loop.connect_accepted_socket(lambda: connection, sock)
+            await self._state.loop.connect_accepted_socket(lambda: connection, sock)
         except Exception as error:
             logger.warning("a connection could not be set up: %s", error)
             sock.close()
@@ -146,19 +150,19 @@ class ConnectionAcceptor:
 
     def _entered(self, task: asyncio.Task[None]) -> None:
         self._entering.discard(task)
-        self._hub.notice()
+        self._state.notify_watchers()
 
     # Room
 
     def _count(self) -> int:
-        connections = self._hub.connections
+        connections = self._state.connections
         return len(connections) + self.entering - len(self._made & connections)
 
     def _pause(self) -> None:
         if not self._paused:
             logger.debug("accepting is paused: %d connections are open", self._count())
             self._paused = True
-            self._retry = self._hub.loop.call_later(RETRY_DELAY, self._look_again)
+            self._retry = self._state.loop.call_later(RETRY_DELAY, self._look_again)
         for acceptor in self._acceptors:
             acceptor.stop()
         self._make_room()
@@ -171,7 +175,7 @@ class ConnectionAcceptor:
 
     def _look_again(self) -> None:
         """The worker that ends a request does not tell us: see who has become idle."""
-        self._retry = self._hub.loop.call_later(RETRY_DELAY, self._look_again)
+        self._retry = self._state.loop.call_later(RETRY_DELAY, self._look_again)
         if any(acceptor.has_pending() for acceptor in self._acceptors):
             self._make_room()
 
@@ -179,7 +183,7 @@ class ConnectionAcceptor:
         """Close the kept connections that have been idle for longest."""
         idle = [
             (since, id(connection), connection)
-            for connection in tuple(self._hub.connections)
+            for connection in tuple(self._state.connections)
             if (since := connection.idle_since()) is not None
         ]
         for _, _, connection in heapq.nsmallest(1 + int(len(idle) * MAKE_ROOM), idle):

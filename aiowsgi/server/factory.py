@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aiowsgi.connection.state import Timeouts
+from aiowsgi.connection.deadlines import Timeouts
 from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.http1.messages import Limits
 from aiowsgi.logs import setup as logs
@@ -18,21 +18,25 @@ from aiowsgi.net.address import parse_bind
 from aiowsgi.net.listeners import Listeners, ListenOptions, open_listeners
 from aiowsgi.proxy.headers import TrustedPeers, parse_trusted
 from aiowsgi.threads.fair_queue import QueueRules
+from aiowsgi.threads.scheduler import SchedulerOptions
+from aiowsgi.threads.watchdog import DetachPolicy
 from aiowsgi.wsgi.environ import base_environ
 from aiowsgi.wsgi.errors import ErrorStream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiowsgi.config.options import Config
     from aiowsgi.net.tls import ServerContexts
     from aiowsgi.wsgi.handler import WSGIApplication
 
 __all__ = [
-    "fairness",
+    "app_context",
     "limits",
     "listeners",
     "log_writer",
+    "scheduler_options",
     "server_contexts",
-    "service",
     "timeouts",
     "trusted_peers",
 ]
@@ -52,7 +56,7 @@ def listeners(config: Config) -> Listeners:
     return open_listeners([parse_bind(bind) for bind in config.bind], options)
 
 
-def service(config: Config, app: WSGIApplication) -> AppContext:
+def app_context(config: Config, app: WSGIApplication) -> AppContext:
     """What all exchanges share."""
     environ = base_environ(
         multithread=config.threads > 1,
@@ -96,19 +100,29 @@ def timeouts(config: Config) -> Timeouts:
         body=config.body_timeout,
         write=config.write_timeout,
         keep_alive=config.keep_alive,
-        queue=config.queue_timeout,
-        request=config.request_timeout,
-        slow=config.slow_request_log,
     )
 
 
-def fairness(config: Config) -> QueueRules:
-    """Who may have how many threads."""
-    return QueueRules.of(
-        threads=config.threads,
-        per_client=config.limit_per_client,
-        route_limits=config.route_limit,
-        reserved=config.reserve_threads,
+def scheduler_options(config: Config, spent: Callable[[], object]) -> SchedulerOptions:
+    """Bounds on waiting for worker threads and on running in them.
+
+    ``spent`` is called when so many threads hang that this process is to be replaced.
+    """
+    hanging = config.max_detached_threads
+    return SchedulerOptions(
+        queue_size=config.queue_size,
+        queue_timeout=config.queue_timeout,
+        request_timeout=config.request_timeout,
+        slow_request=config.slow_request_log,
+        rules=QueueRules.of(
+            threads=config.threads,
+            per_client=config.limit_per_client,
+            route_limits=config.route_limit,
+            reserved=config.reserve_threads,
+        ),
+        detaching=DetachPolicy(
+            config.threads if hanging is None else hanging, config.interrupt_detached, spent
+        ),
     )
 
 

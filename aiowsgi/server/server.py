@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from aiowsgi.config.options import Config
-from aiowsgi.connection.connection import DRAIN_IDLE
+from aiowsgi.connection.deadlines import DRAIN_IDLE
 from aiowsgi.connection.state import ServerState
 from aiowsgi.exchange.output_buffer import OutputLimits
 from aiowsgi.http1 import head_parser
@@ -30,7 +30,8 @@ from aiowsgi.server.accept import ConnectionAcceptor
 from aiowsgi.status.aggregate import Detail
 from aiowsgi.status.collector import MetricsCollector
 from aiowsgi.threads.pool import WorkerPool
-from aiowsgi.threads.watchdog import DetachPolicy
+from aiowsgi.threads.scheduler import RequestScheduler
+from aiowsgi.threads.wakeups import Wakeups
 
 if TYPE_CHECKING:
     from aiowsgi.exchange.app_context import AppContext
@@ -80,7 +81,7 @@ class Server:
         # Set before `start` by who runs several processes; see `ConnectionAcceptor`.
         self.is_my_turn: Callable[[int], bool] | None = None
         # Made by `start`.
-        self._hub: ServerState | None = None
+        self._state: ServerState | None = None
         self._pool: WorkerPool | None = None
         self._own_listeners: Listeners | None = None
         self._log: LogWriter | None = None
@@ -88,7 +89,7 @@ class Server:
         self._tally = MetricsCollector() if self._config.admin is not None else None
         # When it began to serve, monotonic seconds.
         self._born = 0.0
-        self._entrance: ConnectionAcceptor | None = None
+        self._acceptor: ConnectionAcceptor | None = None
         self._contexts: ServerContexts | None = None
         self._accepting = False
         self.unready_because = ""
@@ -125,31 +126,27 @@ class Server:
         if executor is None:
             executor = self._pool = WorkerPool(config.threads)
         self._born = monotonic()
-        self._hub = ServerState(
+        context, wakeups = self._make_context(), Wakeups(loop)
+        options = assembly.scheduler_options(config, self._spend)
+        scheduler = RequestScheduler(loop, context, executor, wakeups, options)
+        self._state = state = ServerState(
             loop,
-            self._make_service(),
-            executor,
+            context,
+            scheduler,
+            wakeups,
             parse_head,
-            assembly.limits(config),
-            assembly.timeouts(config),
-            OutputLimits(config.response_buffer, config.response_spool),
-            config.request_buffering,
-            config.queue_size,
-            fairness=assembly.fairness(config),
-            budget=DetachPolicy(
-                config.threads
-                if config.max_detached_threads is None
-                else config.max_detached_threads,
-                config.interrupt_detached,
-                self._spend,
-            ),
-            left=None if self._tally is None else self._tally.left,
+            limits=assembly.limits(config),
+            timeouts=assembly.timeouts(config),
+            output_limits=OutputLimits(config.response_buffer, config.response_spool),
+            request_buffering=config.request_buffering,
+            client_disconnected=None if self._tally is None else self._tally.left,
+            trusted=assembly.trusted_peers(config) if config.proxy_headers else None,
         )
-        if config.proxy_headers:
-            self._hub.trusted = assembly.trusted_peers(config)
+        if scheduler.watchdog.limited:
+            state.timer_wheel.watch(scheduler.watchdog)
         self._contexts = assembly.server_contexts(config)
-        self._entrance = ConnectionAcceptor(
-            self._hub,
+        self._acceptor = ConnectionAcceptor(
+            state,
             self._listeners.sockets,
             most=config.max_connections,
             contexts=self._contexts,
@@ -157,20 +154,20 @@ class Server:
             timeout=config.header_timeout or HANDSHAKE,
             is_my_turn=self.is_my_turn,
         )
-        self._hub.watchers.append(self._entrance.left)
+        state.watchers.append(self._acceptor.connection_closed)
         self.start_accepting()
 
-    def _make_service(self) -> AppContext:
+    def _make_context(self) -> AppContext:
         config = self._config
-        service = assembly.service(config, self._app)
+        context = assembly.app_context(config, self._app)
         observers: list[RequestObserver] = []
         if config.access_log:
             self._log = assembly.log_writer(config)
             observers.append(AccessLogger(config.access_logformat, self._log.put, pid=os.getpid()))
         if self._tally is not None:
             observers.append(self._tally)
-        observe(service, observers)
-        return service
+        observe(context, observers)
+        return context
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -193,7 +190,7 @@ class Server:
     @property
     def requests_served(self) -> int:
         """Number of requests given to the application so far."""
-        return self._hub.requests if self._hub is not None else 0
+        return self._state.scheduler.requests if self._state is not None else 0
 
     def report(self, interest: Detail = Detail.FIGURES) -> Tree:
         """What it does right now and has counted so far, a tree of JSON; see
@@ -205,21 +202,21 @@ class Server:
             worker_report,  # not at start: it is wanted when somebody looks
         )
 
-        if self._hub is None:
+        if self._state is None:
             raise RuntimeError("the server was not started")
-        return worker_report(self._hub, self._tally or MetricsCollector(), self._born, interest)
+        return worker_report(self._state, self._tally or MetricsCollector(), self._born, interest)
 
     def stop_accepting(self) -> None:
         """Leave who connects to the kernel, and to other processes; serve who is here."""
         self._accepting = False
-        if self._entrance is not None:
-            self._entrance.stop()
+        if self._acceptor is not None:
+            self._acceptor.stop()
 
     def start_accepting(self) -> None:
         """Go on after `stop_accepting`."""
-        if self._entrance is not None and not self._closing:
+        if self._acceptor is not None and not self._closing:
             self._accepting = True
-            self._entrance.start()
+            self._acceptor.start()
 
     def reload_certificates(self) -> None:
         """Read the certificates again, for connections to come. Raises `ConfigError` where that
@@ -253,13 +250,13 @@ class Server:
 
     def close(self) -> None:
         """Stop listening, and let every connection end with what it is doing. Idempotent."""
-        hub = self._hub
-        if hub is None or self._closing:
+        state = self._state
+        if state is None or self._closing:
             return
         self._closing = True
         self._stop_listening()
-        hub.service.draining = True
-        hub.watchers.append(self._check_ended)
+        state.context.draining = True
+        state.watchers.append(self._check_ended)
         self._drain()
         self._check_ended()
 
@@ -269,18 +266,18 @@ class Server:
             self._own_listeners.close()
 
     def _drain(self) -> None:
-        assert self._hub is not None
-        for connection in tuple(self._hub.connections):
+        assert self._state is not None
+        for connection in tuple(self._state.connections):
             connection.drain()
-        assert self._entrance is not None
-        if self._hub.connections or self._entrance.entering:
-            self._hub.loop.call_later(DRAIN_IDLE / 4, self._drain)
+        assert self._acceptor is not None
+        if self._state.connections or self._acceptor.entering:
+            self._state.loop.call_later(DRAIN_IDLE / 4, self._drain)
 
     def _check_ended(self) -> None:
         """See whether the last connection has gone, and none is on its way in."""
-        assert self._hub is not None
-        assert self._closed is not None and self._entrance is not None  # noqa: PT018
-        if not self._hub.connections and not self._entrance.entering and not self._closed.done():
+        assert self._state is not None
+        assert self._closed is not None and self._acceptor is not None  # noqa: PT018
+        if not self._state.connections and not self._acceptor.entering and not self._closed.done():
             self._closed.set_result(None)
 
     async def wait_closed(self) -> None:
@@ -293,8 +290,8 @@ class Server:
 
         Returns whether everything had come to its end by itself.
         """
-        hub = self._hub
-        if hub is None:
+        state = self._state
+        if state is None:
             return True
         if grace is None:
             grace = self._config.graceful_timeout or None
@@ -305,13 +302,13 @@ class Server:
             clean = True
         except TimeoutError:
             clean = False
-            if self._entrance is not None:
-                await self._entrance.clear()
-            for connection in tuple(hub.connections):
+            if self._acceptor is not None:
+                await self._acceptor.clear()
+            for connection in tuple(state.connections):
                 connection.abort()
             await self.wait_closed()
-        hub.patrol.close()
-        await hub.loop.run_in_executor(None, self._give_back)
+        state.timer_wheel.close()
+        await state.loop.run_in_executor(None, self._give_back)
         return clean
 
     def _give_back(self) -> None:

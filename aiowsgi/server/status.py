@@ -33,7 +33,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aiowsgi.connection.dialogue import ConnectionState
+from aiowsgi.connection.state import ConnectionState
 from aiowsgi.status.aggregate import MOST, Detail
 from aiowsgi.system.memory import resident_bytes
 from aiowsgi.threads.pool import WorkerPool
@@ -88,15 +88,15 @@ def worker_report(
     shown, names = flights[:MOST], thread_names()
     busy = sum(1 for flight in flights if flight.thread and flight.phase != "detached")
     detached = sum(1 for flight in flights if flight.phase == "detached")
-    pool = hub.executor
+    pool = hub.scheduler.executor
     size = pool.size if isinstance(pool, WorkerPool) else busy
     waited = max((now - record.queued_at for record in _waiting(hub, flights)), default=0.0)
     tree: Tree = {
         "pid": os.getpid(),
         "uptime": now - born,
-        "unready": _unready(waited, hub.timeouts.queue),
+        "unready": _unready(waited, hub.scheduler.options.queue_timeout),
         "rss": resident_bytes(),
-        "counts": {**tally.snapshot(), "dropped": hub.dropped},
+        "counts": {**tally.snapshot(), "dropped": hub.scheduler.dropped},
         "threads": {"busy": busy, "idle": max(0, size - busy), "detached": detached},
         "connections": _states(hub),
         "phases": Counter(flight.phase for flight in flights),
@@ -116,7 +116,7 @@ def _states(hub: ServerState) -> dict[str, int]:
 
 
 def _flights(hub: ServerState, tally: MetricsCollector) -> Iterator[_Flight]:
-    detached = set(hub.detached)
+    detached = set(hub.scheduler.detached)
     records = tally.orphans() | detached
     for connection in hub.connections:
         state = connection.state
@@ -145,14 +145,14 @@ def _phase(record: RequestRecord) -> str:
 def _waiting(hub: ServerState, flights: list[_Flight]) -> Iterator[RequestRecord]:
     """Those that wait for a thread and for nothing else."""
     queued = [each.record for each in flights if each.record and each.phase == "queued"]
-    if hub.dispatcher is None:
+    if hub.scheduler.fair_queue is None:
         yield from queued
         return
     running = [
         each.record for each in flights if each.record and each.thread and each.phase != "detached"
     ]
     queued.sort(key=lambda record: record.queued_at)
-    yield from hub.dispatcher.free_to_run(running, queued)
+    yield from hub.scheduler.fair_queue.free_to_run(running, queued)
 
 
 def _unready(waited: float, queue_timeout: float) -> str:

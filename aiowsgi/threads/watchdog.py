@@ -79,7 +79,7 @@ class RequestWatchdog:
         """Those whose threads hang beyond the request timeout."""
         return [record for record in self._detached if not record.ended]
 
-    def look(self, now: float) -> float:
+    def check_deadlines(self, now: float) -> float:
         """See `Timed`."""
         self._logged = {record for record in self._logged if not record.ended}
         self._detached = {record for record in self._detached if not record.ended}
@@ -87,10 +87,10 @@ class RequestWatchdog:
         deadline = now + min(self._request, self._slow)
         for record in self._running.copy().values():
             if record not in self._detached:
-                deadline = min(deadline, self._look_at(record, now))
+                deadline = min(deadline, self._check(record, now))
         return deadline
 
-    def _look_at(self, record: RequestRecord, now: float) -> float:
+    def _check(self, record: RequestRecord, now: float) -> float:
         slow, overdue = record.started_at + self._slow, record.started_at + self._request
         if overdue <= now:
             # Its connection, if there is one, looks at the same time, and has to answer first.

@@ -1,42 +1,367 @@
-"""How connections end: clients that go, and time limits."""
+"""Requests and responses in turn: order, persistence, refusals, and how connections end."""
 
 from __future__ import annotations
 
 import itertools
-from queue import SimpleQueue
+import logging
+import random
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
-from conversing import BIG, GET, POST, echo, hello
-from support import PATIENCE, UNIT, Client, Gate, eventually, small_buffers
+from conversing import GET, POST, ClosingIterable, chunked, echo, hello, only_connection
+from support import PATIENCE, Client, Gate, eventually
 
-from aiowsgi.connection.connection import Connection
-from aiowsgi.connection.state import Timeouts
-
-
-class Iterable:
-    """Blocks, and an event for their end."""
-
-    def __init__(self, blocks):
-        self.blocks = iter(blocks)
-        self.closed = Event()
-        self.closes = 0
-
-    def __iter__(self):
-        return self.blocks
-
-    def close(self):
-        self.closes += 1
-        self.closed.set()
+# Order and persistence
 
 
-# The end
+def test_a_kept_connection_serves_one_request_after_another(serve, connect):
+    """HTTP/1.1 connections persist without being asked to (RFC 9112 section 9.3)."""
+    client = connect(serve(hello))
+    for number in range(3):
+        client.get(f"/{number}")
+        code, fields, body = client.read_response()
+        assert (code, body) == (200, f"hello /{number}".encode())
+        assert "connection" not in fields
+
+
+def test_pipelined_requests_are_answered_in_order(serve, connect):
+    """Requests that come at once are answered one after another (RFC 9112 section 9.3.2)."""
+    client = connect(serve(hello))
+    client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(50)))
+    for number in range(50):
+        assert client.read_response()[2] == b"hello /%d" % number
+
+
+@pytest.mark.parametrize(
+    ("request_lines", "kept"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", True),
+    ],
+)
+def test_a_connection_is_kept_as_the_client_asks(serve, connect, request_lines, kept):
+    """Persistence is HTTP/1.1's default and HTTP/1.0's option (RFC 9112 section 9.3)."""
+    client = connect(serve(hello))
+    client.send(request_lines)
+    assert client.read_response()[2] == b"hello /"
+    if kept:
+        client.send(request_lines)
+        assert client.read_response()[2] == b"hello /"
+    else:
+        assert client.read_to_end() == b""
+
+
+def test_a_half_closed_client_gets_its_response(serve, connect):
+    """A client may close its sending side after its request and still be answered."""
+    client = connect(serve(hello))
+    client.get("/half")
+    client.finish()
+    assert client.read_to_end().endswith(b"hello /half")
+
+
+@pytest.mark.parametrize("mode", ["auto", "on", "off"])
+def test_pipelined_requests_with_bodies_are_answered_in_order(serve, connect, mode):
+    """Each request is read behind the body before it, whatever its framing."""
+    client = connect(serve(echo, request_buffering=mode))
+    stream, expected = b"", []
+    for number in range(20):
+        body = b"%d" % number * (number % 5)
+        if number % 2:
+            stream += POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        else:
+            stream += POST + b"Transfer-Encoding: chunked\r\n\r\n"
+            stream += (
+                chunked(body[:3], body[3:]) if len(body) > 3 else chunked(*[body][: len(body)])
+            )
+        expected.append(body)
+    client.send(stream)
+    assert [client.read_response()[2] for _ in expected] == expected
+
+
+def test_pipelined_requests_of_a_half_closed_client_are_all_answered(serve_on_loops, connect):
+    """The end of input comes after requests that are still to be served."""
+    client = connect(serve_on_loops(hello))
+    client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(10)))
+    client.finish()
+    for number in range(10):
+        assert client.read_response()[2] == b"hello /%d" % number
+    assert client.read_to_end() == b""
+
+
+def test_a_request_cut_short_is_dropped_without_a_word(serve_on_loops, connect):
+    """A client that closes in the middle of a head or of a body waits for nothing."""
+    server = serve_on_loops(hello)
+    for cut in (b"GET / HT", POST + b"Content-Length: 5\r\n\r\nab"):
+        client = connect(server)
+        client.send(cut)
+        client.finish()
+        assert client.read_to_end() == b""
+
+
+def test_later_requests_are_held_back_without_bound_on_memory(serve_on_loops, connect):
+    """While one is served, the socket is not read beyond a bound; afterwards all are answered."""
+    gate = Gate()
+    server = serve_on_loops(gate.before(hello, "/first"))
+    client = connect(server)
+    client.get("/first")
+    gate.wait()
+    count = 4000
+    with ThreadPoolExecutor(1) as pool:
+        requests = b"GET /next HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n" % (b"y" * 900) * count
+        sending = pool.submit(client.send, requests)
+        connection = only_connection(server)
+        eventually(lambda: not connection._transport.reading)
+        assert connection._reader.buffered < 1_000_000
+        gate.open()
+        for _ in range(count + 1):
+            assert client.read_response()[0] == 200
+        sending.result(PATIENCE)
+
+
+def test_responses_never_reach_another_client(serve_on_loops, connect):
+    """Clients that come and go at any moment, each gets its own answers or none."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [environ["PATH_INFO"].encode()] * 3
+
+    server = serve_on_loops(app, threads=4)
+
+    def hammer(seed):
+        rng = random.Random(seed)
+        for number in range(60):
+            path = f"/{seed}-{number}"
+            with Client(server.port) as client:
+                client.get(path)
+                if rng.random() < 0.3:
+                    client.get(path)
+                match rng.randrange(3):
+                    case 0:
+                        client.reset()
+                    case 1:
+                        client.finish()
+                        assert client.read_response()[2] == path.encode() * 3
+                    case 2:
+                        assert client.read_response()[2] == path.encode() * 3
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(hammer, range(4)))
+
+
+# Responses
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_head_request_has_a_head_and_nothing_else(serve, connect, kept):
+    """HEAD, 204 and 304 break nothing on a kept connection."""
+
+    def app(environ, start_response):
+        start_response({"/204": "204 No", "/304": "304 No"}.get(environ["PATH_INFO"], "200 OK"), [])
+        return [b"body"]
+
+    client = connect(serve(app))
+    client.send(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert client.read_response(head_only=True)[1]["content-length"] == "4"
+    client.get("/204")
+    assert "content-length" not in client.read_response()[1]
+    client.get("/304")
+    assert client.read_response()[0] == 304
+    client.get("/", *([] if kept else ["Connection: close"]))
+    assert client.read_response()[2] == b"body"
+
+
+def test_a_body_of_unknown_length_ends_with_the_connection_for_1_0(serve, connect):
+    """HTTP/1.0 has no chunks; keep-alive is not offered then."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return iter([b"ab", b"cd"])
+
+    client = connect(serve(app))
+    client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    _, fields = client.read_head()
+    assert fields["connection"] == "close"
+    assert "transfer-encoding" not in fields
+    assert client.read_to_end() == b"abcd"
+
+
+def test_a_response_that_is_too_long_is_cut_and_the_connection_goes_on(
+    serve_on_loops, connect, caplog
+):
+    """The excess is logged; nothing of it is taken for the next response."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Length", "3")])
+        return iter([b"ab", b"cdef", b"ghi"])
+
+    client = connect(serve_on_loops(app))
+    for _ in range(2):
+        client.get()
+        assert client.read_response()[2] == b"abc"
+    eventually(lambda: caplog.text.count("longer than its Content-Length") == 2)
+
+
+BASE_EXCEPTIONS = [SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError, RecursionError]
+
+
+@pytest.mark.parametrize("error", BASE_EXCEPTIONS)
+def test_nothing_an_application_raises_costs_a_thread(serve_once, connect, error):
+    """Each is one 500; the only thread serves the next request on the same connection."""
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/raise":
+            raise error
+        return hello(environ, start_response)
+
+    client = connect(serve_once(app, threads=1))
+    client.get("/raise")
+    assert client.read_response()[0] == 500
+    client.get("/next")
+    assert client.read_response()[2] == b"hello /next"
+
+
+def test_blocks_are_sent_as_they_come(serve_on_loops, connect):
+    """A generator's block is with the client before the next one is made."""
+    gate = Gate()
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        yield b"first"
+        gate.pass_through()
+        yield b"second"
+
+    client = connect(serve_on_loops(app))
+    client.get()
+    client.read_head()
+    assert client.file.readline() == b"5\r\n"
+    assert client.file.read(7) == b"first\r\n"
+    gate.wait()
+    gate.open()
+    assert client.read_chunked() == b"second"
+
+
+def test_early_hints_come_before_the_response(serve_on_loops, connect):
+    """103 is sent as soon as the application gives it (RFC 8297)."""
+    gate = Gate()
+
+    def app(environ, start_response):
+        environ["wsgi.early_hints"]([("Link", "</a.css>; rel=preload")])
+        gate.pass_through()
+        return hello(environ, start_response)
+
+    client = connect(serve_on_loops(app))
+    client.get()
+    assert client.read_head() == (103, {"link": "</a.css>; rel=preload"})
+    gate.open()
+    assert client.read_response()[0] == 200
+
+
+def test_wsgi_errors_goes_to_logging(serve_once, connect, caplog):
+    """What the application writes there is logged."""
+
+    def app(environ, start_response):
+        print("oh no", file=environ["wsgi.errors"])
+        return hello(environ, start_response)
+
+    client = connect(serve_once(app))
+    client.get()
+    client.read_response()
+    assert ("aiowsgi.errors", logging.ERROR, "oh no") in caplog.record_tuples
+
+
+# Refusals, and the last response
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /" + b"x" * 200 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 500 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: x\r\n" * 10 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 5000, 431),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+        (POST + b"Content-Length: 1000\r\n\r\n", 413),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n", 413),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nExpect: magic\r\n\r\n", 417),
+    ],
+)
+def test_a_request_beyond_a_limit_is_refused_with_its_status(serve, connect, sent, status):
+    """The answer says why, has a date, and closes; the application sees nothing."""
+    app = iter(())  # not callable: an application that is never to be called
+    limits = {
+        "limit_request_line": 100,
+        "max_header_size": 300,
+        "limit_request_fields": 5,
+        "max_body_size": 999,
+    }
+    client = connect(serve(app, **limits))
+    client.send(sent)
+    code, fields, body = client.read_response()
+    assert (code, fields["connection"]) == (status, "close")
+    assert "date" in fields
+    assert body.startswith(b"%d " % status)
+    assert client.read_to_end() == b""
+
+
+def test_a_request_that_finds_the_queue_full_is_turned_away(serve_on_loops, connect):
+    """503 with Retry-After at once; the connection is kept, unless a body is still to come."""
+    gate = Gate()
+    server = serve_on_loops(gate.before(hello), threads=1, queue_size=1)
+    clients = [connect(server) for _ in range(4)]
+    clients[0].get()
+    gate.wait()
+    clients[1].get()
+    eventually(lambda: server._server._state.scheduler.waiting() == 1)
+    clients[2].get()
+    code, fields, _ = clients[2].read_response()
+    assert (code, fields["retry-after"], "connection" in fields) == (503, "1", False)
+    clients[3].send(POST + b"Content-Length: 900000\r\n\r\n" + bytes(600_000))
+    assert clients[3].read_response()[1]["connection"] == "close"
+    gate.open()
+    for client in clients[:2]:
+        assert client.read_response()[0] == 200
+    clients[2].get()
+    assert clients[2].read_response()[0] == 200
+
+
+@pytest.mark.parametrize("expected", [413, 400])
+def test_a_client_that_still_uploads_can_read_its_refusal(serve_on_loops, connect, expected):
+    """What comes after the refusal is drained: no reset destroys it (RFC 9112 section 9.6)."""
+    client = connect(serve_on_loops(echo, max_body_size=1000))
+    if expected == 413:
+        client.send(POST + b"Content-Length: 1000000\r\n\r\n")
+    else:
+        client.send(POST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(client.send, bytes(1_000_000)).result(PATIENCE)
+    assert client.read_response()[0] == expected
+    assert client.read_to_end() == b""
+
+
+@pytest.mark.parametrize("asked", [b"", b"Connection: close\r\n"])
+def test_a_client_that_still_uploads_can_read_its_answer(serve_on_loops, connect, asked):
+    """An application that does not read a large body is heard all the same."""
+    client = connect(serve_on_loops(hello, request_buffering="off"))
+    client.send(POST + asked + b"Content-Length: 3000000\r\n\r\n" + bytes(100_000))
+    eventually(lambda: not client.nothing_came())
+    client.send(bytes(1_000_000))
+    code, fields, _ = client.read_response()
+    assert (code, fields["connection"]) == (200, "close")
+    assert client.read_to_end() == b""
+
+
+# Closing
 
 
 @pytest.mark.parametrize("leave", [Client.close, Client.reset], ids=["close", "reset"])
 def test_a_client_that_goes_ends_the_iteration(serve_on_loops, connect, leave):
     """The generator is stopped, `close` is called, and the only thread serves the next client."""
-    returned = Iterable(b"x" * 10_000 for _ in itertools.count())
+    returned = ClosingIterable(b"x" * 10_000 for _ in itertools.count())
 
     def app(environ, start_response):
         if environ["PATH_INFO"] != "/":
@@ -95,9 +420,9 @@ def test_a_client_that_goes_while_it_waits_for_a_thread_costs_none(serve_on_loop
     first.get("/first")
     gate.wait()
     second.get("/second")
-    eventually(lambda: server._server._hub.waiting() == 1)
+    eventually(lambda: server._server._state.scheduler.waiting() == 1)
     second.reset()
-    eventually(lambda: len(server._server._hub.connections) == 2)
+    eventually(lambda: len(server._server._state.connections) == 2)
     third.get("/third")
     gate.open()
     assert third.read_response()[0] == 200
@@ -106,145 +431,16 @@ def test_a_client_that_goes_while_it_waits_for_a_thread_costs_none(serve_on_loop
 
 def test_a_closing_transport_is_left_alone(make_connection):
     """Between the close and connection_lost, nothing is begun any more."""
-    connection, transport, hub, _ = make_connection()
+    connection, transport, state, _ = make_connection()
     connection.data_received(GET)
     connection.abort()
-    connection.look(0.0)
+    connection.check_deadlines(0.0)
     connection._attend()
     connection.drain()
     assert connection.idle_since() is None
     assert transport.calls == ["abort"]
     connection.connection_lost(None)
     connection._attend()
-    assert connection.look(0.0) == float("inf")
+    assert connection.check_deadlines(0.0) == float("inf")
     connection.connection_lost(None)
-    assert not hub.connections
-
-
-# Time limits
-
-
-def test_a_header_section_has_its_time(serve_on_loops, connect):
-    """408, though the client sends a byte now and then."""
-    client = connect(serve_on_loops(hello, header_timeout=0.2 * UNIT))
-    client.send(b"GET / HTTP/1.1\r\n")
-    assert client.read_response()[0] == 408
-    assert client.read_to_end() == b""
-
-
-def test_a_connection_without_a_request_is_closed_silently(serve_on_loops, connect):
-    """The first request has as long as a header section."""
-    client = connect(serve_on_loops(hello, header_timeout=0.1 * UNIT))
-    assert client.read_to_end() == b""
-
-
-def test_a_kept_connection_is_closed_silently(serve_on_loops, connect):
-    """Nobody waits for an answer: there is none."""
-    client = connect(serve_on_loops(hello, keep_alive=0.1 * UNIT))
-    client.get()
-    assert client.read_response()[0] == 200
-    assert client.read_to_end() == b""
-
-
-def test_a_held_body_has_its_time(serve_on_loops, connect):
-    """408 for a body that stops coming before the application has begun."""
-    client = connect(serve_on_loops(echo, body_timeout=0.2 * UNIT))
-    client.send(POST + b"Content-Length: 10\r\n\r\nabc")
-    assert client.read_response()[0] == 408
-    assert client.read_to_end() == b""
-
-
-def test_a_streamed_body_has_its_time(serve_on_loops, connect):
-    """The application's read raises; unhandled, that is a 408."""
-    client = connect(serve_on_loops(echo, body_timeout=0.2 * UNIT, request_buffering="off"))
-    client.send(POST + b"Content-Length: 10\r\n\r\nabc")
-    assert client.read_response()[0] == 408
-    assert client.read_to_end() == b""
-
-
-def test_a_client_that_waits_to_be_asked_is_not_timed(serve_on_loops, connect, monkeypatch):
-    """The time for a body begins when the client is asked for it."""
-    gate, looks = Gate(), SimpleQueue()
-
-    def look(connection, now):
-        looks.put(now)
-        return original(connection, now)
-
-    original = Connection.look
-    monkeypatch.setattr(Connection, "look", look)
-
-    def app(environ, start_response):
-        gate.pass_through()
-        return echo(environ, start_response)
-
-    server = serve_on_loops(app, body_timeout=0.1 * UNIT)
-    client = connect(server)
-    client.send(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
-    gate.wait()
-    for _ in range(4):
-        looks.get(timeout=PATIENCE)
-    gate.open()
-    assert client.read_head()[0] == 100
-    client.send(b"abc")
-    assert client.read_response()[2] == b"abc"
-
-
-def test_a_client_that_reads_nothing_is_cut(serve_on_loops, connect):
-    """No progress for the write timeout: the connection is reset, and the thread is free."""
-    returned = Iterable(BIG for _ in itertools.count())
-
-    def app(environ, start_response):
-        start_response("200 OK", [])
-        return returned
-
-    server = serve_on_loops(
-        app, write_timeout=0.2 * UNIT, response_spool=0, response_buffer=1000, **small_buffers()
-    )
-    client = connect(server, receive_buffer=4096)
-    client.get()
-    assert returned.closed.wait(PATIENCE)
-    with pytest.raises(ConnectionResetError):
-        client.read_to_end()
-
-
-def test_a_request_that_waits_too_long_for_a_thread_is_turned_away(serve_on_loops, connect):
-    """503 with Retry-After; the connection is kept."""
-    gate = Gate()
-    server = serve_on_loops(gate.before(hello), threads=1, queue_timeout=0.1 * UNIT)
-    first, second = connect(server), connect(server)
-    first.get()
-    gate.wait()
-    second.get()
-    code, fields, _ = second.read_response()
-    assert (code, fields["retry-after"]) == (503, "1")
-    assert "connection" not in fields
-    gate.open()
-    assert first.read_response()[0] == 200
-    second.get()
-    assert second.read_response()[0] == 200
-
-
-def test_a_client_that_does_not_close_is_cut_in_the_end(serve_on_loops, connect):
-    """After its last answer, a client has a while to take it and go."""
-    server = serve_on_loops(hello)
-    hub = server._server._hub
-    hub.timeouts = hub.timeouts._replace(linger=0.1 * UNIT)
-    client = connect(server)
-    client.send(b"nonsense\r\n\r\n")
-    assert client.read_to_end().startswith(b"HTTP/1.1 400 ")
-    eventually(lambda: not hub.connections)
-
-
-def test_limits_that_are_off_never_end(make_connection):
-    """0 means for as long as it takes, in every state."""
-    off = Timeouts(header=0, body=0, write=0, keep_alive=0, queue=0, linger=0.1)
-    connection, transport, hub, _ = make_connection(timeouts=off)
-    assert connection.look(1e12) == float("inf")
-    connection.data_received(GET[:10])
-    assert connection.look(1e12) == float("inf")
-    connection.data_received(GET[10:])
-    hub.loop.run_soon()
-    assert connection.look(1e12) == float("inf")
-    connection.data_received(POST + b"Content-Length: 5\r\n\r\n")
-    assert connection.look(1e12) == float("inf")
-    assert transport.calls == []
+    assert not state.connections

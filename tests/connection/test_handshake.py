@@ -81,7 +81,7 @@ class Site:
             contexts=self.contexts,
             proxies=proxies,
             timeout=timeout,
-            left=lambda: None,
+            on_done=lambda: None,
         )
         self.on_made: Callable[[], None] = lambda: None
         self.complaints: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""The patrol, on a loop and a clock of the tests' own."""
+"""The wheel, on a loop and a clock of the tests' own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from aiowsgi.connection import timer_wheel as patrol_module
+from aiowsgi.connection import timer_wheel as wheel_module
 from aiowsgi.connection.timer_wheel import AT_ONCE, COARSEST, FINEST, TICKS, TimerWheel
 
 
@@ -27,7 +27,7 @@ class FakeLoop:
         self.now = 1000.0
         self.timers = []
         self.calls = 0
-        monkeypatch.setattr(patrol_module, "monotonic", lambda: self.now)
+        monkeypatch.setattr(wheel_module, "monotonic", lambda: self.now)
 
     def call_later(self, delay, callback):
         self.calls += 1
@@ -59,7 +59,7 @@ class Item:
         self.looks = []
         self.act = lambda: None
 
-    def look(self, now):
+    def check_deadlines(self, now):
         assert now == self.loop.now
         self.looks.append(now)
         self.act()
@@ -74,9 +74,9 @@ def loop(monkeypatch):
 
 def test_an_item_is_looked_at_once_a_period(loop):
     """Not before the first period is over, and then again and again, without a deadline."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     item = Item(loop)
-    patrol.watch(item)
+    wheel.watch(item)
     loop.run_until(1009.9)
     assert item.looks == []
     loop.run_until(1040)
@@ -87,9 +87,9 @@ def test_an_item_is_looked_at_once_a_period(loop):
 
 def test_an_item_says_when_it_is_due(loop):
     """A deadline within the period is kept to a tick."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     item = Item(loop, 1013.0)
-    patrol.watch(item)
+    wheel.watch(item)
     loop.run_until(1020)
     first, second = item.looks
     assert 1013 <= second <= 1013 + 2 * 10 / TICKS
@@ -98,9 +98,9 @@ def test_an_item_says_when_it_is_due(loop):
 
 def test_an_overdue_item_waits_for_the_next_tick(loop):
     """An answer in the past does not make the walk go on for ever."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     item = Item(loop, then=0.0)
-    patrol.watch(item)
+    wheel.watch(item)
     loop.run_until(1012)
     assert 2 <= len(item.looks) <= 5
 
@@ -108,17 +108,17 @@ def test_an_overdue_item_waits_for_the_next_tick(loop):
 @pytest.mark.parametrize(("period", "tick"), [(10, 0.5), (1000, COARSEST), (0.01, FINEST)])
 def test_ticks_are_bounded(loop, period, tick):
     """Neither so fine as to spin nor so coarse as to be late."""
-    patrol = TimerWheel(loop, period)
-    patrol.watch(Item(loop))
+    wheel = TimerWheel(loop, period)
+    wheel.watch(Item(loop))
     assert loop.pending[0].when == 1000 + tick
 
 
 def test_many_items_are_looked_at_in_several_turns(loop):
     """Of thousands that are due together, others wait for a few; none is looked at twice."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     items = [Item(loop) for _ in range(2 * AT_ONCE + 1)]
     for item in items:
-        patrol.watch(item)
+        wheel.watch(item)
     turns = []
     while not all(item.looks for item in items):
         loop.run_until(loop.pending[0].when)
@@ -132,22 +132,22 @@ def test_many_items_are_looked_at_in_several_turns(loop):
 
 def test_a_look_may_close_the_patrol(loop):
     """Nobody is looked at after that, in this turn or in another."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     items = [Item(loop, then=0.0) for _ in range(AT_ONCE + 5)]
     for item in items:
-        item.act = patrol.close
-        patrol.watch(item)
+        item.act = wheel.close
+        wheel.watch(item)
     loop.run_until(1030)
     assert sum(len(item.looks) for item in items) == 1
     assert not loop.pending
 
 
 def test_many_items_take_one_timer(loop):
-    """That is what the patrol is for."""
-    patrol = TimerWheel(loop, 10.0)
+    """That is what the wheel is for."""
+    wheel = TimerWheel(loop, 10.0)
     items = [Item(loop) for _ in range(100)]
     for item in items:
-        patrol.watch(item)
+        wheel.watch(item)
     assert len(loop.pending) == 1
     loop.run_until(1011)
     assert all(len(item.looks) == 1 for item in items)
@@ -156,43 +156,43 @@ def test_many_items_take_one_timer(loop):
 
 def test_nothing_runs_while_nothing_is_watched(loop):
     """An idle server sleeps."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     assert not loop.timers
     item = Item(loop)
-    patrol.watch(item)
-    patrol.forget(item)
-    patrol.forget(item)
+    wheel.watch(item)
+    wheel.forget(item)
+    wheel.forget(item)
     loop.run_until(1100)
     assert item.looks == []
     assert not loop.pending
-    patrol.watch(item)
+    wheel.watch(item)
     loop.run_until(1111)
     assert len(item.looks) == 1
 
 
 def test_items_that_forget_each_other_in_a_look(loop):
     """Whoever is forgotten by another's look is not looked at, and not taken up again."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     items = [Item(loop) for _ in range(3)]
 
     def forget_others():
         for item in items:
             if not item.looks:
-                patrol.forget(item)
+                wheel.forget(item)
 
     for item in items:
         item.act = forget_others
-        patrol.watch(item)
+        wheel.watch(item)
     loop.run_until(1030)
     assert sorted(len(item.looks) for item in items) == [0, 0, 2]
 
 
 def test_items_that_are_watched_in_a_look(loop):
     """A new connection may come of a look at another."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     first, second = Item(loop), Item(loop)
-    first.act = lambda: second.watched_at or patrol.watch(second)
-    patrol.watch(first)
+    first.act = lambda: second.watched_at or wheel.watch(second)
+    wheel.watch(first)
     loop.run_until(1025)
     assert len(first.looks) == 2
     assert len(second.looks) == 1
@@ -201,10 +201,10 @@ def test_items_that_are_watched_in_a_look(loop):
 
 def test_a_loop_that_was_busy_catches_up(loop):
     """Ticks that were missed are walked at the next."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     items = [Item(loop) for _ in range(5)]
     for item in items:
-        patrol.watch(item)
+        wheel.watch(item)
         loop.now += 1
     loop.now = 1500
     loop.run_until(1500)
@@ -213,11 +213,11 @@ def test_a_loop_that_was_busy_catches_up(loop):
 
 def test_closing_ends_it(loop):
     """No timer is left, and nothing is looked at."""
-    patrol = TimerWheel(loop, 10.0)
+    wheel = TimerWheel(loop, 10.0)
     item = Item(loop)
-    patrol.watch(item)
-    patrol.close()
-    patrol.close()
+    wheel.watch(item)
+    wheel.close()
+    wheel.close()
     assert not loop.pending
     loop.run_until(1100)
     assert item.looks == []
@@ -225,9 +225,9 @@ def test_closing_ends_it(loop):
 
 def test_a_limit_shorter_than_the_period_is_hastened(loop):
     """An object can ask to be looked at sooner than the period would have it."""
-    patrol = TimerWheel(loop, 100.0)
+    wheel = TimerWheel(loop, 100.0)
     item = Item(loop)
-    patrol.watch(item)
-    patrol.hasten(item, loop.now + 2.0)
+    wheel.watch(item)
+    wheel.hasten(item, loop.now + 2.0)
     loop.run_until(loop.now + 10.0)
     assert len(item.looks) == 1

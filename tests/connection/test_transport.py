@@ -12,7 +12,7 @@ import pytest
 from conversing import BIG, GET, hello, only_connection
 from support import PATIENCE, eventually, small_buffers
 
-from aiowsgi.connection.dialogue import ConnectionState
+from aiowsgi.connection.state import ConnectionState
 from aiowsgi.exchange import output as outlet_module
 from aiowsgi.exchange import writers as ports_module
 from aiowsgi.exchange.writers import SocketWriter
@@ -27,7 +27,7 @@ def test_nagles_algorithm_is_off(serve_on_loops, connect):
     client = connect(server)
     client.get()
     client.read_response()
-    sock = only_connection(server)._transport.get_extra_info("socket")
+    sock = only_connection(server)._transport._transport.get_extra_info("socket")
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
@@ -69,7 +69,7 @@ def test_a_connection_without_a_descriptor_for_its_duplicate_is_dropped(
             assert lost.read_to_end() == b""
     first.get()
     assert first.read_response()[0] == 200
-    assert len(server._server._hub.connections) == 1
+    assert len(server._server._state.connections) == 1
     assert "could not be set up: [Errno 24]" in caplog.text
 
 
@@ -161,7 +161,7 @@ def test_a_thread_waits_for_a_slow_reader_once_memory_and_disk_are_full(serve_on
     client.get()
     client.read_head()
     connection = only_connection(server)
-    eventually(lambda: connection._outlet._room is not None)
+    eventually(lambda: connection._output._room is not None)
     assert len(sent) < 200
     assert client.file.read(3_000_000) == BIG[:10_000] * 300
 
@@ -177,7 +177,7 @@ def test_the_spool_is_given_back_with_the_response(serve_on_loops, connect):
     client = connect(server, receive_buffer=4096)
     client.get()
     client.read_head()
-    outlet = only_connection(server)._outlet
+    outlet = only_connection(server)._output
     eventually(lambda: outlet._backlog is not None and outlet._backlog.spool is not None)
     assert client.file.read(len(BIG)) == BIG
     eventually(lambda: outlet._backlog is None)
@@ -190,16 +190,16 @@ def test_a_socket_that_is_full_is_watched_until_it_is_not(make_connection):
         start_response("200 OK", [])
         return [BIG]
 
-    connection, _, hub, client = make_connection(app)
+    connection, _, state, client = make_connection(app)
     connection.data_received(GET)
-    hub.loop.run_soon()
-    (watched,) = hub.loop.writers
-    assert watched == connection._port.fileno()
+    state.loop.run_soon()
+    (watched,) = state.loop.writers
+    assert watched == connection._transport.writer.fileno()
     received = b""
-    while hub.loop.writers:
+    while state.loop.writers:
         received += client.recv(100_000)
-        hub.loop.writers[watched]()
-        hub.loop.run_soon()
+        state.loop.writers[watched]()
+        state.loop.run_soon()
     assert connection.state is ConnectionState.IDLE
     client.setblocking(False)
     with suppress(BlockingIOError):
@@ -218,15 +218,15 @@ def test_a_long_drain_lets_others_have_the_loop(make_connection, monkeypatch):
         start_response("200 OK", [])
         return [BIG]
 
-    connection, _, hub, client = make_connection(app)
+    connection, _, state, client = make_connection(app)
     connection.data_received(GET)
     received = b""
     while not received.endswith(BIG):
-        hub.loop.run_soon()
+        state.loop.run_soon()
         received += client.recv(100_000)
-        for writer in list(hub.loop.writers.values()):
+        for writer in list(state.loop.writers.values()):
             writer()
-    hub.loop.run_soon()
+    state.loop.run_soon()
     assert connection.state is ConnectionState.IDLE
 
 
@@ -248,17 +248,17 @@ class FakeSSL:
 
 def test_a_transport_that_transforms_is_written_on_the_loop(make_connection):
     """TLS: the worker sends nothing itself, and a congested transport is waited for."""
-    connection, transport, hub, _ = make_connection(tls=FakeSSL())
+    connection, transport, state, _ = make_connection(tls=FakeSSL())
     connection.pause_writing()
     connection.data_received(GET)
-    hub.loop.run_soon()
+    state.loop.run_soon()
     assert transport.written == b""
-    assert not hub.loop.writers
+    assert not state.loop.writers
     connection.resume_writing()
-    hub.loop.run_soon()
+    state.loop.run_soon()
     assert transport.written.endswith(b"hello /x")
     connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    hub.loop.run_soon()
+    state.loop.run_soon()
     assert transport.calls == ["close"]
 
 
@@ -275,11 +275,11 @@ def test_a_transport_that_transforms_cannot_be_closed_by_halves(make_connection)
 
 def test_a_client_that_was_reset_before_its_end_is_cut(make_connection):
     """shutdown(2) fails where the kernel knows of the reset and the loop does not."""
-    connection, transport, hub, client = make_connection(
+    connection, transport, state, client = make_connection(
         eof_error=OSError(errno.ENOTCONN, "not connected")
     )
     connection.data_received(b"nonsense\r\n\r\n")
-    hub.loop.run_soon()
+    state.loop.run_soon()
     assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
     assert transport.calls == ["write_eof", "abort"]
 

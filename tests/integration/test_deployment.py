@@ -361,7 +361,7 @@ def test_proxy_keeps_connections(proxied, command, example, started, changes, op
         session.trust_env = False
         for _ in range(5):
             assert session.post(site, body, timeout=PATIENCE).content == body
-            connections |= server._server._hub.connections
+            connections |= server._server._state.connections
     assert len(connections) == 1
 
 

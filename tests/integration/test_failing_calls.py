@@ -126,7 +126,7 @@ def play(name, monkeypatch, failures, *, at_once):
         scene.kernel.patch(patch)
         scene.play(pieces)
     assert scene.transport.lost
-    assert not scene.hub.connections
+    assert not scene.state.connections
     assert not scene.loop.writers
     assert len(scene.finished) == len(calls)
     assert all(each.closes == 1 for each in given_back if isinstance(each, Blocks))

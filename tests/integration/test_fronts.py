@@ -182,7 +182,7 @@ def test_the_proxy_and_the_application_count_alike(name, parser, tmp_path):
         with front(name, STRICT[name], tmp_path, upstream=server.port) as port:
             sendings = [Sending([stream], (), 99) for stream in streams()]
             came = converse(("127.0.0.1", port), sendings, QUIET)
-        eventually(lambda: not server._server._hub.connections)
+        eventually(lambda: not server._server._state.connections)
     log = re.findall(r"^(\S+) (.*)$", (tmp_path / "log").read_text(), re.MULTILINE)
     answered = [number for number, status in log if status == "200"]
     gone = {number for number, status in log if status in GONE}

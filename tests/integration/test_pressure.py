@@ -42,8 +42,8 @@ FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 tells of the tests before as much as of this one."""
 
 
-def hub_of(server):
-    return server._server._hub
+def state_of(server):
+    return server._server._state
 
 
 def cpu_seconds(pid: int) -> float:
@@ -99,8 +99,8 @@ def test_slow_readers_cost_neither_threads_nor_memory(serve_on_loops, connect, b
     for _ in range(20):
         good.get()
         assert good.read_response()[2] == b"small"
-    eventually(lambda: all(c._outlet.pending for c in slow_ones(server)))
-    backlogs = [connection._outlet._backlog for connection in slow_ones(server)]
+    eventually(lambda: all(c._output.pending for c in slow_ones(server)))
+    backlogs = [connection._output._backlog for connection in slow_ones(server)]
     assert len(backlogs) == READERS
     assert sum(backlog.memory for backlog in backlogs) <= READERS * MEMORY_BUFFER
     assert FREE_THREADED or resident_bytes() - before < READERS * len(BIG) / 3
@@ -111,7 +111,7 @@ def test_slow_readers_cost_neither_threads_nor_memory(serve_on_loops, connect, b
 
 def slow_ones(server):
     """The connections whose response is not sent."""
-    return [c for c in tuple(hub_of(server).connections) if c.exchange is not None]
+    return [c for c in tuple(state_of(server).connections) if c.exchange is not None]
 
 
 def test_dribbling_clients_cost_no_thread(serve_on_loops, connect):
@@ -126,7 +126,7 @@ def test_dribbling_clients_cost_no_thread(serve_on_loops, connect):
             client.send(b"a")
         good.get()
         assert good.read_response()[2] == b"ok"
-    assert hub_of(server).requests == 10
+    assert state_of(server).scheduler.requests == 10
     for client in dribblers[::2]:
         client.send(bytes(990))
         assert client.read_response()[2] == b"ok"
@@ -328,25 +328,25 @@ def test_an_overload_leaves_nothing_behind(serve_once, connect):
         return []
 
     server = serve_once(app, threads=1, queue_size=8)
-    hub = hub_of(server)
+    state = state_of(server)
     first = connect(server)
     first.get("/wait")
-    eventually(lambda: hub.requests == 1)
+    eventually(lambda: state.scheduler.requests == 1)
     for _ in range(20):
         clients = [Client(server.port) for _ in range(20)]
         for client in clients:
             client.get()
-        eventually(lambda: hub.waiting() - len(hub.service.abandoned) == 8)
+        eventually(lambda: state.scheduler.waiting() - len(state.context.abandoned) == 8)
         for client in clients:
             client.reset()
-        eventually(lambda: len(hub.connections) == 1)
-        assert hub.waiting() <= 16
-    assert hub.dropped >= 100
+        eventually(lambda: len(state.connections) == 1)
+        assert state.scheduler.waiting() <= 16
+    assert state.scheduler.dropped >= 100
     gate.set()
     assert first.read_response()[0] == 200
-    eventually(lambda: not hub.waiting())
-    assert not hub.service.abandoned
-    assert hub.requests - hub.dropped == 1
+    eventually(lambda: not state.scheduler.waiting())
+    assert not state.context.abandoned
+    assert state.scheduler.requests - state.scheduler.dropped == 1
 
 
 # When requests wait too long for a thread

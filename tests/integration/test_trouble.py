@@ -50,12 +50,12 @@ def site():
     made.gate.open()
 
 
-def hub_of(server):
-    return server._server._hub
+def state_of(server):
+    return server._server._state
 
 
 def pool_of(server):
-    return hub_of(server).executor
+    return state_of(server).scheduler.executor
 
 
 def asked(client, path="/", *fields):
@@ -88,7 +88,7 @@ def test_a_request_that_takes_too_long_is_answered_and_its_thread_replaced(
     assert client.read_to_end() == b""
     assert not site.gate.opened.is_set()
     assert asked(connect(server)) == 200
-    assert [exchange.request.path for exchange in hub_of(server).detached] == ["/wait"]
+    assert [exchange.request.path for exchange in state_of(server).scheduler.detached] == ["/wait"]
     assert (pool_of(server).size, pool_of(server).detached) == (1, 1)
     (record,) = (r for r in caplog.records if "takes too long" in r.getMessage())
     assert record.levelno == logging.ERROR
@@ -96,7 +96,7 @@ def test_a_request_that_takes_too_long_is_answered_and_its_thread_replaced(
     assert "in wait_at_the_gate" in record.getMessage()
     site.gate.open()
     eventually(lambda: pool_of(server).detached == 0)
-    assert hub_of(server).detached == []
+    assert state_of(server).scheduler.detached == []
     assert server._server.ready
 
 
@@ -136,7 +136,7 @@ def test_late_results_go_nowhere_and_the_iterable_is_closed(serve_on_loops, conn
         return Blocks()
 
     server = serve_on_loops(app, threads=1, request_timeout=SOON)
-    hub_of(server).service.finished = lambda exchange, response, environ: reports.append(response)
+    state_of(server).context.finished = lambda exchange, response, environ: reports.append(response)
     client = connect(server)
     client.get()
     assert client.read_response()[0] == 504
@@ -227,7 +227,7 @@ def test_without_a_budget_the_first_one_spends_it(serve_on_loops, connect, site)
 
 def test_the_default_budget_is_the_number_of_threads(serve_once, site):
     """auto."""
-    assert hub_of(serve_once(site, threads=3)).budget.detached == 3
+    assert state_of(serve_once(site, threads=3)).scheduler.options.detaching.detached == 3
 
 
 def test_a_thread_that_hangs_can_be_interrupted(serve_on_loops, connect, caplog):
@@ -253,7 +253,7 @@ def test_a_thread_that_hangs_can_be_interrupted(serve_on_loops, connect, caplog)
     eventually(lambda: pool_of(server).detached == 0)
     assert [type(error) for error in caught] == [RequestTimedOut]
     assert asked(connect(server)) == 200
-    assert hub_of(server).detached == []
+    assert state_of(server).scheduler.detached == []
 
 
 @pytest.mark.parametrize("timeout", [0, 30])
@@ -329,11 +329,11 @@ def test_an_executor_of_the_programs_is_left_as_it_is(site):
             with Client(server.port) as client, Client(server.port) as other:
                 assert await asyncio.to_thread(asked, client, "/wait") == 504
                 assert server.ready
-                assert len(server._hub.detached) == 1
+                assert len(server._state.scheduler.detached) == 1
                 other.get()
                 site.gate.open()
                 assert (await asyncio.to_thread(other.read_response))[0] == 200
-                assert server._hub.detached == []
+                assert server._state.scheduler.detached == []
 
     with ThreadPoolExecutor(1) as executor:
         asyncio.run(main(executor))
@@ -380,7 +380,7 @@ def test_what_waits_for_a_thread_is_bounded(serve_on_loops, connect, site):
     occupied(server, connect, site)
     late, over = connect(server), connect(server)
     late.get()
-    eventually(lambda: hub_of(server).waiting() == 1)
+    eventually(lambda: state_of(server).scheduler.waiting() == 1)
     for client in (over, late):
         if client is over:
             client.get()
@@ -388,7 +388,7 @@ def test_what_waits_for_a_thread_is_bounded(serve_on_loops, connect, site):
         assert (code, fields["retry-after"]) == (503, "1")
         assert "connection" not in fields
     site.gate.open()
-    eventually(lambda: not hub_of(server).waiting())
+    eventually(lambda: not state_of(server).scheduler.waiting())
     assert asked(over) == asked(late) == 200
     assert site.asked == ["/wait", "/", "/"]
 
@@ -397,24 +397,24 @@ def test_a_request_whose_client_has_gone_is_dropped_and_counted(serve_on_loops, 
     """No thread begins with it, and it takes no room in the queue."""
     server = serve_on_loops(site, threads=1, queue_size=2)
     occupied(server, connect, site)
-    hub = hub_of(server)
+    state = state_of(server)
     for number in range(1, 6):
         gone = connect(server)
         gone.send(b"POST /gone HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok")
-        eventually(lambda: len(hub.connections) == 2)
-        eventually(lambda: hub.waiting() > len(hub.service.abandoned))
+        eventually(lambda: len(state.connections) == 2)
+        eventually(lambda: state.scheduler.waiting() > len(state.context.abandoned))
         gone.reset()
-        eventually(lambda n=number: hub.dropped == n)
+        eventually(lambda n=number: state.scheduler.dropped == n)
         # It would have been full with the second, and would have grown for ever.
-        assert hub.waiting() <= 3
+        assert state.scheduler.waiting() <= 3
     stays = connect(server)
     stays.get("/stays")
-    eventually(lambda: len(hub.connections) == 2)
+    eventually(lambda: len(state.connections) == 2)
     assert stays.nothing_came()
     site.gate.open()
     assert stays.read_response()[0] == 200
     assert site.asked == ["/wait", "/stays"]
-    eventually(lambda: not hub.service.abandoned)
+    eventually(lambda: not state.context.abandoned)
 
 
 def test_a_client_that_goes_while_its_request_runs_is_not_dropped(serve_on_loops, connect, site):
@@ -422,9 +422,9 @@ def test_a_client_that_goes_while_its_request_runs_is_not_dropped(serve_on_loops
     server = serve_on_loops(site, threads=1)
     (client,) = occupied(server, connect, site)
     client.reset()
-    eventually(lambda: not hub_of(server).connections)
-    assert hub_of(server).dropped == 0
-    assert not hub_of(server).service.abandoned
+    eventually(lambda: not state_of(server).connections)
+    assert state_of(server).scheduler.dropped == 0
+    assert not state_of(server).context.abandoned
 
 
 # Fairness
@@ -441,7 +441,7 @@ def test_one_clients_flood_does_not_block_another(serve_on_loops, connect, site)
     eventually(lambda: len(site.asked) == 2)
     for client in flood[2:]:
         client.get("/wait", same)
-    eventually(lambda: len(hub_of(server).dispatcher) == 2)
+    eventually(lambda: len(state_of(server).scheduler.fair_queue) == 2)
     assert asked(connect(server), "/wait", same) == 503
     assert asked(connect(server), "/other", "X-Forwarded-For: 192.0.2.7") == 200
     assert site.asked == ["/wait", "/wait", "/other"]
@@ -455,15 +455,15 @@ def test_what_waits_for_its_turn_is_given_up_like_all_else(serve_on_loops, conne
     occupied(server, connect, site)
     gone, late = connect(server), connect(server)
     gone.send(b"POST /gone HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok")
-    eventually(lambda: len(hub_of(server).dispatcher) == 1)
+    eventually(lambda: len(state_of(server).scheduler.fair_queue) == 1)
     gone.reset()
-    eventually(lambda: hub_of(server).dropped == 1)
-    assert len(hub_of(server).dispatcher) == 0
+    eventually(lambda: state_of(server).scheduler.dropped == 1)
+    assert len(state_of(server).scheduler.fair_queue) == 0
     assert asked(late) == 503
-    assert len(hub_of(server).dispatcher) == 0
-    assert not hub_of(server).service.abandoned
+    assert len(state_of(server).scheduler.fair_queue) == 0
+    assert not state_of(server).context.abandoned
     site.gate.open()
-    eventually(lambda: hub_of(server).dispatcher._out == {})
+    eventually(lambda: state_of(server).scheduler.fair_queue._out == {})
     assert asked(late) == 200
 
 
@@ -474,7 +474,7 @@ def test_a_route_has_its_limit(serve_on_loops, connect, site):
     first.get("/wait/1")
     site.gate.wait()
     second.get("/wait/2")
-    eventually(lambda: len(hub_of(server).dispatcher) == 1)
+    eventually(lambda: len(state_of(server).scheduler.fair_queue) == 1)
     assert asked(connect(server)) == 200
     site.gate.open()
     assert first.read_response()[2] == b"/wait/1"
@@ -487,7 +487,7 @@ def test_a_reserved_lane_answers_while_all_else_hangs(serve_on_loops, connect, s
     occupied(server, connect, site)
     waiting, over = connect(server), connect(server)
     waiting.get("/waits")
-    eventually(lambda: len(hub_of(server).dispatcher) == 1)
+    eventually(lambda: len(state_of(server).scheduler.fair_queue) == 1)
     assert asked(over) == 503
     for path in ("/healthz", "/login", "/login/form"):
         assert asked(connect(server), path) == 200
@@ -517,7 +517,7 @@ def test_an_executor_that_is_shut_down_under_those_who_wait(site, caplog):
                 first.get("/wait", "Connection: close")
                 await asyncio.to_thread(site.gate.wait)
                 second.get()
-                await asyncio.to_thread(eventually, lambda: len(server._hub.dispatcher))
+                await asyncio.to_thread(eventually, lambda: len(server._state.scheduler.fair_queue))
                 executor.shutdown(wait=False)
                 site.gate.open()
                 assert (await asyncio.to_thread(first.read_response))[0] == 200

@@ -55,7 +55,7 @@ def digest(*sizes, gate=None):
 def held_back(server):
     """Wait until the loop reads no more of the only connection's socket."""
     connection = only_connection(server)
-    eventually(lambda: not connection._reading)
+    eventually(lambda: not connection._transport.reading)
     return connection
 
 
@@ -114,7 +114,7 @@ def test_a_client_that_goes_is_an_error_of_reading(serve_on_loops, connect, leav
     held_back(server)
     leave(client)
     gate.open()
-    eventually(lambda: not server._server._hub.connections)
+    eventually(lambda: not server._server._state.connections)
     assert isinstance(errors[0], ClientDisconnected)
 
 
@@ -180,7 +180,7 @@ def test_a_thread_that_reads_on_after_the_response_does_not_wait_for_ever(serve_
     eventually(lambda: readers)
     connection = only_connection(server)
     # All that there was has been received, and the thread waits.
-    eventually(lambda: connection._streamed is not None and connection._streamed.hungry)
+    eventually(lambda: (body := connection._body) is not None and body.stream.hungry)
     held.set()
     code, fields, body = client.read_response()
     assert (code, fields["connection"], body) == (200, "close", b"thank you")

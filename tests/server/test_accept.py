@@ -10,7 +10,7 @@ import pytest
 from support import PATIENCE, Gate, eventually
 
 from aiowsgi.connection import connection
-from aiowsgi.server import accept as entrance
+from aiowsgi.server import accept as accept_module
 from aiowsgi.system.descriptors import (
     DESCRIPTORS_PER_CONNECTION,
     RESERVED_DESCRIPTORS,
@@ -28,13 +28,13 @@ def room(monkeypatch):
     """Let there be room for so many connections."""
 
     def limit(count):
-        monkeypatch.setattr(entrance, "connection_capacity", lambda: count)
+        monkeypatch.setattr(accept_module, "connection_capacity", lambda: count)
 
     return limit
 
 
-def hub_of(server):
-    return server._server._hub
+def state_of(server):
+    return server._server._state
 
 
 def asked(client, path="/"):
@@ -84,7 +84,7 @@ def test_idle_connections_make_room_the_oldest_first(serve_on_loops, connect, ro
     for client in (*clients, clients[0]):
         assert asked(client) == 200
         # The client may have its response before the thread has noted the time.
-        eventually(lambda: all(c.exchange is None for c in tuple(hub_of(server).connections)))
+        eventually(lambda: all(c.exchange is None for c in tuple(state_of(server).connections)))
     for _ in range(2):
         assert asked(connect(server)) == 200
     assert clients[1].read_to_end() == b""
@@ -101,7 +101,7 @@ def test_one_that_becomes_idle_makes_room(serve_on_loops, connect, room):
         client.get()
     late = connect(server)
     late.get()
-    eventually(lambda: len(hub_of(server).connections) == 2)
+    eventually(lambda: len(state_of(server).connections) == 2)
     gate.open()
     for client in clients:
         assert client.read_response()[0] == 200
@@ -131,7 +131,7 @@ def test_who_comes_too_late_waits_in_the_kernel(serve_on_loops, connect, room):
     gate.wait()
     waiting.get("/wait", "Connection: close")
     late.get()
-    eventually(lambda: len(hub_of(server).connections) == 2)
+    eventually(lambda: len(state_of(server).connections) == 2)
     assert late.nothing_came()
     gate.open()
     assert busy.read_response()[0] == 200
@@ -150,7 +150,7 @@ def test_beyond_max_connections_one_is_told_so(serve_on_loops, connect):
     assert third.read_to_end() == b""
     third.close()
     first.close()
-    eventually(lambda: len(hub_of(server).connections) == 1)
+    eventually(lambda: len(state_of(server).connections) == 1)
     assert asked(connect(server)) == 200
 
 
@@ -159,7 +159,7 @@ def test_stopping_and_starting_are_idempotent(serve_on_loops, connect):
     server = serve_on_loops(hello)
     here = connect(server)
     assert asked(here) == 200
-    call = hub_of(server).loop.call_soon_threadsafe
+    call = state_of(server).loop.call_soon_threadsafe
     for _ in range(2):
         call(server._server.stop_accepting)
     eventually(lambda: not server._server.ready)
@@ -179,11 +179,11 @@ def test_one_that_goes_does_not_open_what_was_closed(serve_on_loops, connect, ro
     clients = [connect(server), connect(server)]
     for client in clients:
         client.send(b"GET")
-    eventually(lambda: len(hub_of(server).connections) == 2)
-    hub_of(server).loop.call_soon_threadsafe(server._server.stop_accepting)
+    eventually(lambda: len(state_of(server).connections) == 2)
+    state_of(server).loop.call_soon_threadsafe(server._server.stop_accepting)
     eventually(lambda: not server._server.ready)
     clients[0].close()
-    eventually(lambda: len(hub_of(server).connections) == 1)
+    eventually(lambda: len(state_of(server).connections) == 1)
     late = connect(server)
     late.get()
     clients[1].send(b" / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -200,7 +200,7 @@ def test_a_connection_that_cannot_be_set_up_is_logged(serve_on_loops, connect, m
             raise RuntimeError("no memory, say")
 
     with monkeypatch.context() as patch:
-        patch.setattr(entrance, "Connection", Failing)
+        patch.setattr(accept_module, "Connection", Failing)
         client = connect(server)
         eventually(lambda: "could not be set up: no memory, say" in caplog.text)
     client.close()

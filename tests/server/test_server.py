@@ -234,7 +234,7 @@ def test_a_connection_on_its_way_in_is_not_forgotten(run):
         await server.start()
         with Client(server.port) as client:
             # The loop accepts, and the transport is made in a later step.
-            while not server._entrance.entering:  # noqa: ASYNC110 - step by step
+            while not server._acceptor.entering:  # noqa: ASYNC110 - step by step
                 await asyncio.sleep(0)
             server.close()
             assert not server._closed.done()

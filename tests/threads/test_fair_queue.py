@@ -39,7 +39,7 @@ class Bench:
         )
         self.started = []
         self.shut_down = False
-        self.dispatcher = FairQueue(self.fairness, self.execute)
+        self.queue = FairQueue(self.fairness, self.execute)
 
     def execute(self, run):
         if self.shut_down:
@@ -49,7 +49,7 @@ class Bench:
     def submit(self, *paths, client="192.0.2.1"):
         exchanges = [FakeExchange(path, client) for path in paths]
         for exchange in exchanges:
-            self.dispatcher.submit(exchange)
+            self.queue.submit(exchange)
         return exchanges
 
 
@@ -73,14 +73,14 @@ def test_a_client_has_so_many_threads():
     first, second, third, fourth = bench.submit("/", "/", "/", "/")
     (other,) = bench.submit("/", client="192.0.2.2")
     assert bench.started == [first, second, other]
-    assert len(bench.dispatcher) == 2
-    bench.dispatcher.release(other.record)
+    assert len(bench.queue) == 2
+    bench.queue.release(other.record)
     assert bench.started == [first, second, other]
-    bench.dispatcher.release(second.record)
+    bench.queue.release(second.record)
     assert bench.started == [first, second, other, third]
-    bench.dispatcher.release(first.record)
+    bench.queue.release(first.record)
     assert bench.started[-1] is fourth
-    assert not len(bench.dispatcher)
+    assert not len(bench.queue)
 
 
 def test_a_client_without_an_address_is_nobody_in_particular():
@@ -106,7 +106,7 @@ def test_a_route_has_so_many_threads(path, waits):
     """Patterns match the path as a whole, and share the threads of their rule."""
     bench = Bench(routes=["/reports/*,/slow=1"])
     bench.submit("/reports/z", path)
-    assert len(bench.dispatcher) == waits
+    assert len(bench.queue) == waits
 
 
 def test_threads_are_reserved():
@@ -115,9 +115,9 @@ def test_threads_are_reserved():
     _, second, third = bench.submit("/", "/", "/")
     lane = bench.submit("/login/form", "/healthz")
     assert bench.started[2:] == lane
-    bench.dispatcher.release(lane[0].record)
+    bench.queue.release(lane[0].record)
     assert third not in bench.started
-    bench.dispatcher.release(second.record)
+    bench.queue.release(second.record)
     assert bench.started[-1] is third
 
 
@@ -125,10 +125,10 @@ def test_who_waits_is_served_in_the_order_of_arrival_as_far_as_tickets_allow():
     """Several rules apply at once; one who lacks another ticket is passed over."""
     bench = Bench(threads=3, routes=["/a=1"], lanes=["/l=1"])
     running, _, other_a, plain = bench.submit("/a", "/b", "/a", "/c")
-    assert len(bench.dispatcher) == 2
-    bench.dispatcher.release(bench.started[1].record)
+    assert len(bench.queue) == 2
+    bench.queue.release(bench.started[1].record)
     assert bench.started[-1] is plain
-    bench.dispatcher.release(running.record)
+    bench.queue.release(running.record)
     assert bench.started[-1] is other_a
 
 
@@ -136,10 +136,10 @@ def test_one_ticket_given_back_starts_one():
     """However many wait, and two that end start two."""
     bench = Bench(per_client=2)
     exchanges = bench.submit(*["/"] * 6)
-    bench.dispatcher.release(exchanges[0].record)
+    bench.queue.release(exchanges[0].record)
     assert bench.started == exchanges[:3]
-    bench.dispatcher.release(exchanges[1].record)
-    bench.dispatcher.release(exchanges[2].record)
+    bench.queue.release(exchanges[1].record)
+    bench.queue.release(exchanges[2].record)
     assert bench.started == exchanges[:5]
 
 
@@ -147,8 +147,8 @@ def test_a_ticket_is_given_back_once():
     """A detached thread gives its ticket back when it is replaced, and says so again later."""
     bench = Bench(per_client=1)
     first, second, third = bench.submit("/", "/", "/")
-    bench.dispatcher.release(first.record)
-    bench.dispatcher.release(first.record)
+    bench.queue.release(first.record)
+    bench.queue.release(first.record)
     assert bench.started == [first, second]
     assert third not in bench.started
 
@@ -157,8 +157,8 @@ def test_whoever_is_withdrawn_waits_no_longer():
     """It takes no ticket; one that was in the pool's queue gives its own back."""
     bench = Bench(per_client=1)
     first, second, third = bench.submit("/", "/", "/")
-    assert bench.dispatcher.withdraw(second) is True
-    assert not bench.dispatcher.withdraw(first)
+    assert bench.queue.withdraw(second) is True
+    assert not bench.queue.withdraw(first)
     assert bench.started == [first, third]
 
 
@@ -166,8 +166,8 @@ def test_whether_one_is_admitted():
     """Who has its tickets is not one of those that wait."""
     bench = Bench(per_client=1)
     bench.submit("/")
-    assert not bench.dispatcher.admits(FakeExchange())
-    assert bench.dispatcher.admits(FakeExchange(client="192.0.2.2"))
+    assert not bench.queue.admits(FakeExchange())
+    assert bench.queue.admits(FakeExchange(client="192.0.2.2"))
 
 
 def test_who_waits_for_a_thread_alone():
@@ -181,9 +181,9 @@ def test_who_waits_for_a_thread_alone():
         make("/", "192.0.2.1"),
         make("/", "192.0.2.3"),
     ]
-    assert list(bench.dispatcher.free_to_run(running, queued)) == [first, other]
-    assert list(bench.dispatcher.free_to_run([], queued)) == queued
-    assert list(bench.dispatcher.free_to_run([first, client], queued)) == [route, other]
+    assert list(bench.queue.free_to_run(running, queued)) == [first, other]
+    assert list(bench.queue.free_to_run([], queued)) == queued
+    assert list(bench.queue.free_to_run([first, client], queued)) == [route, other]
 
 
 def test_an_executor_that_was_shut_down():
@@ -193,11 +193,11 @@ def test_an_executor_that_was_shut_down():
     bench.shut_down = True
     with pytest.raises(RuntimeError):
         bench.submit("/", client="192.0.2.2")
-    assert bench.dispatcher.admits(FakeExchange(client="192.0.2.2"))
-    bench.dispatcher.release(first.record)
+    assert bench.queue.admits(FakeExchange(client="192.0.2.2"))
+    bench.queue.release(first.record)
     assert second.aborted
     assert third.aborted
-    assert not len(bench.dispatcher)
+    assert not len(bench.queue)
 
 
 def test_what_has_ended_is_forgotten():
@@ -205,6 +205,6 @@ def test_what_has_ended_is_forgotten():
     bench = Bench(per_client=1)
     for number in range(10):
         (exchange,) = bench.submit("/", client=f"192.0.2.{number}")
-        bench.dispatcher.release(exchange.record)
-    assert not bench.dispatcher._out
-    assert not bench.dispatcher._holders
+        bench.queue.release(exchange.record)
+    assert not bench.queue._out
+    assert not bench.queue._holders

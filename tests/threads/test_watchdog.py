@@ -44,7 +44,7 @@ class Scene:
         self.service = AppContext(None, {}, server="", send_date=False)
         self.executor = executor or FakePool()
         self.spent = []
-        self.overtime = RequestWatchdog(
+        self.watchdog = RequestWatchdog(
             self.service,
             self.executor,
             DetachPolicy(budget, spent=lambda: self.spent.append(True)),
@@ -52,7 +52,7 @@ class Scene:
             slow_request=slow,
         )
         self.given_back = []
-        self.overtime.replaced = self.given_back.append
+        self.watchdog.replaced = self.given_back.append
         if self.service.running is not None:
             self.service.running.update(enumerate(running))
 
@@ -60,7 +60,7 @@ class Scene:
 def test_without_limits_nobody_is_entered():
     """What runs is noted only where somebody looks."""
     scene = Scene(request=0)
-    assert not scene.overtime.limited
+    assert not scene.watchdog.limited
     assert scene.service.running is None
 
 
@@ -71,16 +71,16 @@ def test_without_limits_nobody_is_entered():
 def test_it_looks_again_when_something_may_be_overdue(request_timeout, slow, looks):
     """Of what runs already; what begins later is not overdue sooner."""
     scene = Scene(a_record(), request=request_timeout, slow=slow)
-    assert scene.overtime.look(101) == looks
+    assert scene.watchdog.check_deadlines(101) == looks
     scene.service.running.clear()
-    assert scene.overtime.look(101) == looks + 1
+    assert scene.watchdog.check_deadlines(101) == looks + 1
 
 
 def test_a_slow_one_is_logged_once(caplog):
     """And looked at again when it is overdue."""
     scene = Scene(a_record(awaited=True), slow=5)
     for now in (105, 106):
-        assert scene.overtime.look(now) == min(now + 5, 130)
+        assert scene.watchdog.check_deadlines(now) == min(now + 5, 130)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("GET /slow HTTP/1.1 (id-1) has been running for 5.0 s;")
@@ -91,20 +91,20 @@ def test_one_that_is_awaited_is_its_connections():
     """It is answered first; until that has happened, it is looked at again and again."""
     record = a_record(awaited=True)
     scene = Scene(record)
-    assert scene.overtime.look(130) == 130
-    assert not scene.overtime.detached
+    assert scene.watchdog.check_deadlines(130) == 130
+    assert not scene.watchdog.detached
     record.client_left = True
-    assert scene.overtime.look(130.5) == 130.5
-    assert scene.overtime.detached == [record]
+    assert scene.watchdog.check_deadlines(130.5) == 130.5
+    assert scene.watchdog.detached == [record]
 
 
 def test_a_thread_is_replaced_once(caplog):
     """By whoever comes first; what it held is given back."""
     record = a_record()
     scene = Scene(record)
-    scene.overtime.detach(record)
-    scene.overtime.detach(record)
-    assert scene.overtime.look(131) == 161
+    scene.watchdog.detach(record)
+    scene.watchdog.detach(record)
+    assert scene.watchdog.check_deadlines(131) == 161
     assert scene.executor.replaced == [get_ident()]
     assert scene.given_back == [record]
     assert not scene.spent
@@ -115,31 +115,31 @@ def test_a_thread_is_replaced_once(caplog):
 def test_one_that_has_ended_is_left_alone():
     """Its thread does something else by now."""
     scene = Scene()
-    scene.overtime.detach(a_record(ended=True))
+    scene.watchdog.detach(a_record(ended=True))
     assert not scene.executor.replaced
-    assert not scene.overtime.detached
+    assert not scene.watchdog.detached
 
 
 def test_one_that_ends_makes_room_in_the_budget():
     """Those count that hang at a time."""
     first, second, third = (a_record() for _ in range(3))
     scene = Scene(budget=1)
-    scene.overtime.detach(first)
+    scene.watchdog.detach(first)
     first.ended = True
-    scene.overtime.detach(second)
+    scene.watchdog.detach(second)
     assert not scene.spent
-    scene.overtime.detach(third)
+    scene.watchdog.detach(third)
     assert scene.spent == [True]
     assert len(scene.executor.replaced) == len(scene.given_back) == 2
     second.ended = third.ended = True
-    scene.overtime.look(1000)
-    assert scene.overtime.detached == []
+    scene.watchdog.check_deadlines(1000)
+    assert scene.watchdog.detached == []
 
 
 def test_one_that_cannot_be_replaced_spends_the_budget():
     """The system has no thread left."""
     scene = Scene(executor=FakePool(willing=False))
-    scene.overtime.detach(a_record())
+    scene.watchdog.detach(a_record())
     assert scene.spent == [True]
     assert not scene.given_back
 
@@ -148,7 +148,7 @@ def test_an_executor_of_the_programs_keeps_its_threads():
     """Nothing is replaced, given back or spent."""
     record = a_record()
     scene = Scene(record, executor=Executor(), budget=0)
-    scene.overtime.look(131)
-    assert scene.overtime.detached == [record]
+    scene.watchdog.check_deadlines(131)
+    assert scene.watchdog.detached == [record]
     assert not scene.given_back
     assert not scene.spent

@@ -1,0 +1,217 @@
+"""Request bodies: collected or streamed, asked for, cut short, and refused."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+from conversing import BIG, POST, chunked, echo, hello, only_connection
+from support import PATIENCE, Client, Gate, eventually
+
+from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
+
+
+@pytest.mark.parametrize("mode", ["auto", "on", "off"])
+@pytest.mark.parametrize("size", [0, 1, 100_000, 1_000_000])
+def test_a_body_arrives_whole_in_every_mode(serve_on_loops, connect, mode, size):
+    """By length or in chunks, held, spooled or streamed, the application reads what was sent."""
+    client = connect(serve_on_loops(echo, request_buffering=mode))
+    body = BIG[:size]
+    with ThreadPoolExecutor(1) as pool:
+        for head, framed, length in (
+            (b"Content-Length: %d" % size, body, str(size)),
+            (
+                b"Transfer-Encoding: chunked",
+                chunked(*[body[n : n + 7000] for n in range(0, size, 7000)]),
+                "chunked" if mode == "off" or (mode == "auto" and size > 524288) else str(size),
+            ),
+        ):
+            sending = pool.submit(client.send, POST + head + b"\r\n\r\n" + framed)
+            code, fields, seen = client.read_response()
+            sending.result(PATIENCE)
+            assert (code, fields["x-length"], seen == body) == (200, length, True)
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_a_slow_small_upload_holds_no_thread(serve_on_loops, connect, mode):
+    """With one thread, another client is served while a body comes slowly."""
+    server = serve_on_loops(echo, threads=1, request_buffering=mode)
+    slow, quick = connect(server), connect(server)
+    slow.send(POST + b"Content-Length: 6\r\n\r\nabc")
+    quick.get()
+    assert quick.read_response()[0] == 200
+    slow.send(b"def")
+    assert slow.read_response()[2] == b"abcdef"
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_a_waiting_client_is_asked_for_its_body_at_the_first_read(serve_on_loops, connect, mode):
+    """100 (Continue) comes when the application reads, and not before."""
+    gate = Gate()
+    client = connect(serve_on_loops(gate.before(echo), request_buffering=mode))
+    client.send(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    gate.wait()
+    assert client.nothing_came()
+    gate.open()
+    assert client.read_head()[0] == 100
+    client.send(b"abc")
+    assert client.read_response()[2] == b"abc"
+    client.get()
+    assert client.read_response()[0] == 200
+
+
+def test_a_waiting_client_is_asked_at_once_where_bodies_are_held(serve_on_loops, connect):
+    """With buffering on, the application is not asked whether it wants the body."""
+    client = connect(serve_on_loops(echo, request_buffering="on"))
+    client.send(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    assert client.read_head()[0] == 100
+    client.send(b"abc")
+    assert client.read_response()[2] == b"abc"
+
+
+def test_a_client_that_goes_while_it_is_asked_for_its_body(make_connection):
+    """With buffering on the loop itself sends the 100; a failure stays inside."""
+    connection, transport, state, client = make_connection()
+    state.request_buffering = "on"
+    client.close()
+    connection.data_received(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    state.loop.run_soon()
+    assert transport.calls == ["abort"]
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_a_body_that_is_not_wanted_is_not_asked_for(serve_on_loops, connect, mode):
+    """A final status without reading sends no 100, and the connection is closed."""
+    client = connect(serve_on_loops(hello, request_buffering=mode))
+    client.send(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    code, fields, _ = client.read_response()
+    assert (code, fields["connection"]) == (200, "close")
+    assert client.read_to_end() == b""
+
+
+def test_an_upload_waits_for_an_application_that_does_not_read(serve_on_loops, connect):
+    """Above the high-water mark the socket is not read; the client waits, and memory is bounded."""
+    gate = Gate()
+
+    def app(environ, start_response):
+        first = environ["wsgi.input"].read(1)
+        gate.pass_through()
+        rest = environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return [str(len(first + rest)).encode()]
+
+    server = serve_on_loops(app)
+    client = connect(server)
+    size = 30_000_000
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(
+            client.send, POST + b"Content-Length: %d\r\n\r\n" % size + bytes(size)
+        )
+        gate.wait()
+        connection = only_connection(server)
+        eventually(lambda: not connection._transport.reading)
+        assert connection._body.stream._size < 2_000_000
+        assert not sending.done()
+        gate.open()
+        assert client.read_response()[2] == b"%d" % size
+        sending.result(PATIENCE)
+
+
+def test_a_client_that_goes_is_noticed_behind_a_large_body(serve_on_loops, connect):
+    """Backpressure ends with the body: the socket is read again, if only to see its end."""
+    heard = Event()
+
+    def app(environ, start_response):
+        while environ["wsgi.input"].read(100_000):
+            pass
+        if environ["aiowsgi.disconnected"].wait(PATIENCE):
+            heard.set()
+        start_response("200 OK", [])
+        return []
+
+    client = connect(serve_on_loops(app))
+    client.send(POST + b"Content-Length: 5000000\r\n\r\n" + bytes(5_000_000))
+    client.close()
+    assert heard.wait(PATIENCE)
+
+
+def test_a_fault_at_the_end_of_a_small_body_keeps_the_application_out(serve, connect):
+    """With auto buffering the application never sees a small body that is malformed."""
+    called = []
+
+    def app(environ, start_response):
+        called.append(environ)
+        return echo(environ, start_response)
+
+    client = connect(serve(app))
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx\r\n")
+    code, fields, _ = client.read_response()
+    assert (code, fields["connection"]) == (400, "close")
+    assert client.read_to_end() == b""
+    assert not called
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_fault_in_a_streamed_body_is_an_error_of_reading(serve, connect, handled):
+    """The application gets an OSError, never a short body; the connection is closed."""
+    seen = []
+
+    def app(environ, start_response):
+        try:
+            environ["wsgi.input"].read()
+        except OSError as error:
+            seen.append(error)
+            if not handled:
+                raise
+        start_response("418 Teapot", [])
+        return [b"handled"]
+
+    client = connect(serve(app, request_buffering="off"))
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx\r\n")
+    code, fields, _ = client.read_response()
+    assert (code, fields["connection"]) == (418 if handled else 400, "close")
+    assert client.read_to_end() == b""
+    assert isinstance(seen[0], RequestBodyError)
+
+
+def test_a_client_that_goes_in_the_middle_of_a_streamed_body_is_an_error(serve_on_loops, connect):
+    """A body cut short by the end of the connection is no shorter body; nothing is left behind."""
+    seen, begun, ended = [], Event(), Event()
+
+    def app(environ, start_response):
+        begun.set()
+        try:
+            environ["wsgi.input"].read()
+        except OSError as error:
+            seen.append(error)
+            raise
+        finally:
+            ended.set()
+
+    server = serve_on_loops(app, request_buffering="off")
+    for leave in (Client.close, Client.finish, Client.reset):
+        begun.clear()
+        ended.clear()
+        client = connect(server)
+        client.send(POST + b"Content-Length: 10\r\n\r\nabc")
+        # A reset that comes too early takes the request away, too.
+        assert begun.wait(PATIENCE)
+        leave(client)
+        assert ended.wait(PATIENCE)
+        assert isinstance(seen.pop(), ClientDisconnected)
+        eventually(lambda: not server._server._state.connections)
+
+
+def test_a_full_disk_is_a_507(serve_once, connect, monkeypatch, caplog):
+    """A body that cannot be stored is refused, and nothing of it is left."""
+
+    def full(**options):
+        return open("/dev/full", "w+b", buffering=0)
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    client = connect(serve_once(echo, request_buffering="on"))
+    client.send(POST + b"Content-Length: 600000\r\n\r\n" + bytes(600_000))
+    code, fields, _ = client.read_response()
+    assert (code, fields["connection"]) == (507, "close")
+    assert "cannot be stored: [Errno 28]" in caplog.text
