@@ -149,6 +149,7 @@ def test_idle_connections_refused() -> None:
 
 
 @pytest.mark.parametrize("respond", [sized, chunked, chunked_once])
+@pytest.mark.slow("soak")
 def test_sink(serve, capsys, respond) -> None:
     """Responses are counted to their end, by length or by chunks, on kept connections or new."""
     sink.main(str(serve(respond)), "2", "1")

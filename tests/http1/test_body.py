@@ -118,6 +118,7 @@ def test_rows_against_the_oracles(data: bytes) -> None:
         st.tuples(st.integers(0, 300), st.sampled_from([0, 1]), st.binary(max_size=2)), max_size=3
     ),
 )
+@pytest.mark.slow("soak")
 def test_mutations_against_the_oracles(data: bytes, edits: list[tuple[int, int, bytes]]) -> None:
     """The same holds for a body in which some bytes are others, or gone, or new."""
     for place, width, inserted in edits:

@@ -305,6 +305,7 @@ _SIMILAR = st.builds(
 @pytest.mark.parametrize("parser", PARSERS)
 @given(heads=st.lists(_SIMILAR, max_size=6))
 @settings(deadline=None, derandomize=True, max_examples=300)
+@pytest.mark.slow("soak")
 def test_what_went_before_changes_nothing(parser: str, heads: list[bytes]) -> None:
     """A request on a kept connection is read as the first one of a connection would be."""
     parse_head = head_parser(parser)

@@ -1,5 +1,6 @@
 """The buffer against bytes as the oracle."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,6 +87,7 @@ def oracle(held: bytes, call: str, argument: int | bytes) -> tuple[object, bytes
 
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(calls=CALLS)
+@pytest.mark.slow("soak")
 def test_any_calls_are_those_of_bytes(calls: list[tuple[str, int | bytes]]) -> None:
     """Whatever is called in whatever order, the buffer is a string of bytes with a front."""
     buffer, held = ReceiveBuffer(), b""

@@ -270,6 +270,7 @@ def unescape(text: str) -> str:
 
 @given(method=TOKEN, target=TOKEN, version=TOKEN, host=NATIVE, referer=NATIVE, agent=NATIVE)
 @pytest.mark.parametrize("name", ["combined", DEFAULT_FORMAT])
+@pytest.mark.slow("soak")
 def test_no_field_can_be_forged(
     name: str, method: str, target: str, version: str, host: str, referer: str, agent: str
 ) -> None:
@@ -287,6 +288,7 @@ def test_no_field_can_be_forged(
 
 
 @given(values=st.lists(NATIVE, min_size=7, max_size=7))
+@pytest.mark.slow("soak")
 def test_bare_fields_split_at_spaces(values: list[str]) -> None:
     """Outside quotes no value adds a field, not even one in a place that has no spaces."""
     method, target, version, user, agent, field, request_id = values
@@ -311,6 +313,7 @@ def test_bare_fields_split_at_spaces(values: list[str]) -> None:
     numbers=st.lists(st.integers(0, 2**40), min_size=3, max_size=3),
     times=st.lists(st.floats(0, 1e6), min_size=5, max_size=5),
 )
+@pytest.mark.slow("soak")
 def test_json_round_trip(texts: list[str], numbers: list[int], times: list[float]) -> None:
     """A line of JSON is one object on one line, whose members are the facts."""
     host, method, target, request_id, referer, agent = texts
