@@ -18,6 +18,7 @@ from dataclasses import InitVar, dataclass, fields
 from types import MappingProxyType
 from typing import Any, Final, Self
 
+from aiowsgi.config.log_format import parse_log_format
 from aiowsgi.config.option import Option, off, on, option
 from aiowsgi.config.types import (
     Auto,
@@ -35,7 +36,6 @@ from aiowsgi.config.values import (
     RouteLimit,
     canonical_bind,
     is_public,
-    parse_log_format,
     parse_path_prefix,
     parse_route_limit,
     parse_trusted_peer,

@@ -43,9 +43,9 @@ class AppContext:
         # The server stops: responses from now on end their connections. Set by the loop once.
         self.draining = False
         # Called by the worker at the end of an exchange, for the access log and the metrics.
-        self.finished: Callable[[RequestRecord, Response, Environ], None] | None = None
+        self.finished: Callable[[RequestRecord, Response, Environ], object] | None = None
         # Called by the event loop when it has answered by itself.
-        self.refused: Callable[[RequestRecord], None] | None = None
+        self.refused: Callable[[RequestRecord], object] | None = None
         # Called by the worker when it is free again; None if nothing waits for that.
         self.released: Callable[[RequestRecord], object] | None = None
         # The requests that run, by the identity of their thread: entered and removed by the

@@ -97,16 +97,20 @@ class RequestRecord:
         return _UNPRINTABLE.sub("?", f"{request.method} {request.target} {request.version}")
 
     def refused(self, status: int, response_bytes: int) -> RequestRecord:
-        """A record that says that the event loop answered with ``status`` by itself.
+        """A record that says that the event loop has just answered with ``status`` by itself.
 
-        It is a copy: a worker thread may still write into this record.
+        It is a copy, since a worker thread may still write into this record. Phases that the
+        request has not reached took no time.
         """
-        request, client, received_at = self.request, self.client, self.received_at
-        record = RequestRecord(request, client, self.request_id, received_at, self.queued_at)
+        now = monotonic()
+        queued_at = self.queued_at or now
+        record = RequestRecord(
+            self.request, self.client, self.request_id, self.received_at, queued_at
+        )
         record.waited_before = self.waited_before
-        record.started_at = self.started_at
+        record.started_at = self.started_at or now
         record.status = status
         record.response_bytes = response_bytes
-        record.finished_at = monotonic()
+        record.finished_at = now
         record.ended = True
         return record

@@ -1,67 +1,83 @@
-"""The access log's vocabulary: each atom as an expression, and the functions that it calls.
+"""What the expressions of access log atoms call: escaping, and values taken from a request.
 
-An expression may use the parameters of `access_log.Line` and the names of a `namespace`; the source
-of a compiled format has nothing else in it but literals. Escaping is here too. How formats are made
-of atoms, and the laws that a line obeys, stand in ``logs/access_format.py``.
+The table of atoms is `aiowsgi.config.log_format.ATOMS`.
+
+A value of a client's is cut at `LONGEST` characters, and `CUT` says so in the line: the access log
+must not grow faster than the traffic, and escaping must not take time that others need.
 """
 
 from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quote_json
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = [
-    "BARE_REQUEST_LINE",
-    "FAST_REQUEST_LINE",
-    "JSON_MEMBERS",
-    "NUMBERS",
-    "TEXTS",
-    "environ_name",
-    "namespace",
-    "quote_json",
-]
+from aiowsgi.http1.messages import Request
+
+if TYPE_CHECKING:
+    from aiowsgi.wsgi.handler import Response
+
+__all__ = ["CUT", "LONGEST", "Memo", "environ_name", "namespace"]
+
+LONGEST: Final = 2048
+"""Characters of a value in a line. In text they are counted after escaping, in JSON before it, so
+that a value in JSON takes 12 KiB at most. User agents and URLs that are longer are rare."""
+
+CUT: Final = "[...]"
+"""The end of a value that was cut."""
 
 
 # Escaping
 
-_UNSAFE: Final = re.compile(r"[^ !#-\[\]-~]")
-_UNSAFE_BARE: Final = re.compile(r"[^!#-\[\]-~]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
-
-def _escape_char(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if match[0] in '"\\':
-        return "\\" + match[0]
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    # Not a native string: a variable of the application's own.
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+_WHOLE_ESCAPES: Final = re.compile(r"(?:[^\\]+|\\x..|\\u.{4}|\\U.{8}|\\[\\\"])*")
+"""Matches until the end or, if that is in the middle of an escape, until its beginning."""
 
 
 def _text(value: object) -> str:
-    """A value as plain str; none for objects whose str() could do anything."""
+    """A value as plain str; empty for objects whose str() could do anything."""
     if isinstance(value, str):
-        return str.__str__(value)  # of a subclass's own methods nothing is known
+        return str.__str__(value)  # the methods of a subclass are not trusted
     return str(value) if type(value) in {bool, int, float} else ""
+
+
+def _is_safe(value: object) -> bool:
+    """Whether a value is a short text that may stand between double quotes as it is."""
+    # The JSON encoder, which is in C, leaves alone exactly what is safe here, and adds two quotes.
+    return type(value) is str and len(value) <= LONGEST and len(quote_json(value)) == len(value) + 2
+
+
+def _escape(text: str, *, spaces: bool) -> str:
+    """Escape what could end a line or a field, and cut; every step is linear and in C."""
+    escaped = text[:LONGEST].replace("\\", "\\\\").replace('"', '\\"')
+    escaped = escaped.encode("ascii", "backslashreplace").decode("ascii")
+    if _CONTROL.search(escaped):
+        escaped = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", escaped)
+    if spaces:
+        escaped = escaped.replace(" ", "\\x20")
+    if len(text) <= LONGEST and len(escaped) <= LONGEST:
+        return escaped
+    whole = _WHOLE_ESCAPES.match(escaped, 0, LONGEST)
+    assert whole is not None
+    return whole[0] + CUT
 
 
 def _quoted(value: object) -> str:
     """Escape what could end a line, or a field between double quotes."""
-    # The JSON encoder, which is in C, leaves alone exactly what is safe here, and adds two quotes.
-    if type(value) is str and len(quote_json(value)) == len(value) + 2:
-        return value or "-"
-    return _UNSAFE.sub(_escape_char, _text(value)) or "-"
+    if _is_safe(value):
+        return value or "-"  # type: ignore[return-value] # it is a str
+    return _escape(_text(value), spaces=False) or "-"
 
 
 def _bare(value: object) -> str:
     """Escape what could end a line, or a field without quotes."""
-    if type(value) is str and " " not in value and len(quote_json(value)) == len(value) + 2:
-        return value or "-"
-    return _UNSAFE_BARE.sub(_escape_char, _text(value)) or "-"
+    if _is_safe(value) and " " not in value:  # type: ignore[operator]
+        return value or "-"  # type: ignore[return-value]
+    return _escape(_text(value), spaces=True) or "-"
 
 
 def _json(value: object) -> str:
@@ -69,38 +85,49 @@ def _json(value: object) -> str:
     if value is None:
         return "null"
     text = _text(value)
+    if len(text) > LONGEST:
+        text = text[:LONGEST] + CUT
     return quote_json(text) if text else "null"
 
 
-# Values
+# Values that are remembered
 
+REMEMBERED: Final = 64 * 1024
+"""Characters that one `Memo` keeps, keys and texts together: some 300 user agents. A guess."""
 
-REMEMBERED: Final = 512
-"""Texts of one kind that are kept ready: most clients of an application are alike. A guess."""
-
-LONGEST: Final = 512
-"""Characters of a text that is kept. Few user agents are longer; bounds the memory. A guess."""
+_OVERHEAD: Final = 100
+"""What an entry takes beside its characters, roughly: two str objects and a place in a dict."""
 
 
 class Memo(dict[object, str]):
     """``render`` of strings, of None and of whole seconds, remembered; threads may share it.
 
-    Raises whatever an object does, that an application has left in its environ, when it is hashed.
+    Raises whatever an object that the application has left in its environ raises when it is hashed.
     """
 
     def __init__(self, render: Callable[[Any], str]) -> None:
         super().__init__()
         self._render = render
+        # Characters kept. Two threads may each forget the other's addition: a guess is enough.
+        self._size = 0
 
     def __missing__(self, value: object) -> str:
-        """Render it, and keep that if what it is equal to is sure to look the same."""
+        """Render it, and keep that if whatever is equal to it has the same text."""
         text = self._render(value)
         if type(value) in {int, type(None)} or (type(value) is str and len(value) <= LONGEST):
-            if len(self) >= REMEMBERED:
+            size = (len(value) if type(value) is str else 0) + len(text) + _OVERHEAD
+            self._size += size
+            if self._size > REMEMBERED:
                 self.clear()
+                self._size = size
             self[value] = text
         return text
 
+
+# Values of a request
+
+_UNREAD: Final = Request("", "", "", "", "", "", [], 0, keep_alive=False, expect_continue=False)
+"""Stands for a request whose head was not read."""
 
 _MONTHS: Final = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
@@ -136,14 +163,28 @@ def _user(credentials: object) -> str:
         return ""
 
 
-def _response_field(fields: Sequence[tuple[str, str]], name: str) -> str:
+def _response_field(response: Response | None, name: str) -> str:
     """The values of one field, joined as RFC 9110 section 5.3 joins them."""
+    fields = () if response is None else response.fields
     return ", ".join([value for field, value in fields if field.lower() == name])
 
 
+def _request_line(request: Request, escape: Callable[[object], str]) -> str:
+    """The request line, each part of which is escaped, and cut if it is too long, by itself."""
+    return f"{escape(request.method)} {escape(request.target)} {escape(request.version)}"
+
+
+def environ_name(field: str) -> str:
+    """The CGI variable of a request header field (RFC 3875 section 4.1.18)."""
+    name = field.upper().replace("-", "_")
+    return name if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} else "HTTP_" + name
+
+
 def namespace() -> dict[str, Any]:
-    """What the expressions call; a new one for each format, with a memory of its own."""
+    """What expressions may use; a new one for each format, with a memory of its own."""
     return {
+        "LONGEST": LONGEST,
+        "UNREAD": _UNREAD,
         "bare": _bare,
         "bares": Memo(_bare),
         "common_time": Memo(_common_time),
@@ -153,100 +194,8 @@ def namespace() -> dict[str, Any]:
         "quote_json": quote_json,
         "quoted": _quoted,
         "quotes": Memo(_quoted),
+        "request_line": _request_line,
         "response_field": _response_field,
         "user": _user,
         "utc": Memo(_utc),
     }
-
-
-# Atoms
-
-NUMBERS: Final = {
-    "t": "common_time[int(time)]",
-    "s": "status",
-    "B": "response_bytes",
-    "b": "response_bytes or '-'",
-    "T": "int(duration)",
-    "M": "int(duration * 1e3)",
-    "D": "int(duration * 1e6)",
-    "L": "'%.6f' % duration",
-    "client_port": "client_port or '-'",
-    "duration_ms": "'%.3f' % (duration * 1e3)",
-    "queue_ms": "'%.3f' % (queue_time * 1e3)",
-    "read_ms": "'%.3f' % (read_time * 1e3)",
-    "app_ms": "'%.3f' % (app_time * 1e3)",
-    "write_ms": "'%.3f' % (write_time * 1e3)",
-}
-"""What is ours, and safe. The % operator takes half the time of format()."""
-
-_REQUEST_LINE: Final = "f'{method} {target} {version}'"
-
-TEXTS: Final = {
-    "h": "client_host",
-    "u": "environ.get('HTTP_AUTHORIZATION') and user(environ.get('HTTP_AUTHORIZATION'))",
-    "r": f"method and {_REQUEST_LINE}",
-    "m": "method",
-    "target": "target",
-    "U": "path(target)",
-    "q": "target.partition('?')[2]",
-    "H": "version",
-    "f": "environ.get('HTTP_REFERER')",
-    "a": "environ.get('HTTP_USER_AGENT')",
-    "request_id": "request_id",
-}
-"""What is, or may be, the client's; empty or None where there is none."""
-
-FAST_REQUEST_LINE: Final = (
-    f"(asked if method and len(quote_json(asked := {_REQUEST_LINE}))"
-    f" == len(asked) + 2 else quoted({TEXTS['r']}))"
-)
-"""``%(r)s`` between quotes: what `_quoted` makes of it, without that call for nearly all."""
-
-BARE_REQUEST_LINE: Final = "f'{bare(method)} {bare(target)} {bare(version)}'"
-"""``%(r)s`` outside quotes, where the two spaces between its parts stay as they are."""
-
-
-def environ_name(field: str) -> str:
-    """The CGI variable of a request header field (RFC 3875 section 4.1.18)."""
-    name = field.upper().replace("-", "_")
-    return name if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} else "HTTP_" + name
-
-
-# JSON
-
-
-class JSONMember(NamedTuple):
-    """How a member's value is written."""
-
-    source: str
-    fast: str
-    """The same; may raise."""
-
-
-def _plain(source: str) -> JSONMember:
-    return JSONMember(source, source)
-
-
-def _text_member(source: str) -> JSONMember:
-    return _plain(f"json({source})")
-
-
-def _recurring(source: str) -> JSONMember:
-    return JSONMember(f"json({source})", f"jsons[{source}]")
-
-
-JSON_MEMBERS: Final = {
-    "time": _plain("quote_json(utc[int(time)] + '.%03dZ' % (time % 1 * 1e3))"),
-    "client": _recurring("client_host"),
-    "client_port": _plain("client_port or 'null'"),
-    "user": _recurring(TEXTS["u"]),
-    "method": _recurring("method"),
-    "target": _text_member("target"),
-    "protocol": _recurring("version"),
-    "status": _plain("status"),
-    "bytes": _plain("response_bytes"),
-    "referer": _recurring(TEXTS["f"]),
-    "user_agent": _recurring(TEXTS["a"]),
-    "request_id": _text_member("request_id"),
-    **{name: _plain(source) for name, source in NUMBERS.items() if name.endswith("_ms")},
-}

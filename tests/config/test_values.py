@@ -8,18 +8,13 @@ import pytest
 
 from aiowsgi.config.options import Config
 from aiowsgi.config.values import (
-    LOG_ATOMS,
-    LOG_FORMATS,
     RouteLimit,
     canonical_bind,
     is_public,
-    parse_log_format,
     parse_path_prefix,
     parse_route_limit,
     parse_trusted_peer,
 )
-from aiowsgi.logs.access_format import DEFAULT_FORMAT, NAMED_FORMATS
-from aiowsgi.logs.atoms import NUMBERS, TEXTS
 from aiowsgi.proxy.headers import DEFAULT_TRUSTED
 
 
@@ -38,9 +33,6 @@ from aiowsgi.proxy.headers import DEFAULT_TRUSTED
         (parse_path_prefix, "", ""),
         (parse_path_prefix, "/", ""),
         (parse_path_prefix, "/shop/", "/shop"),
-        (parse_log_format, "json", "json"),
-        (parse_log_format, '%(h)s "%(r)s"', '%(h)s "%(r)s"'),
-        (parse_log_format, "100%%\t%({Via}i)s é", "100%%\t%({Via}i)s é"),
     ],
 )
 def test_accept(grammar: Callable[[str], object], text: str, value: object) -> None:
@@ -61,26 +53,6 @@ def test_accept(grammar: Callable[[str], object], text: str, value: object) -> N
         (parse_route_limit, "/a,b=1", "not a route limit"),
         (parse_path_prefix, "shop", "must begin with /"),
         (parse_path_prefix, "/a b", "must begin with /"),
-        (parse_log_format, "combine", "did you mean combined?"),
-        (parse_log_format, "", "'' is none of timed, combined, common, json"),
-        (parse_log_format, "%(x)s", "there is no atom %(x)s; there are h, l, u, "),
-        (parse_log_format, "%(x)s", "write_ms, {name}i, {name}o and {KEY}e"),
-        (parse_log_format, "%(S)s", "there is no atom %(S)s; did you mean s?"),
-        (parse_log_format, "%(duration)s", "no atom %(duration)s; did you mean duration_ms?"),
-        (parse_log_format, "%()s", "there is no atom %()s"),
-        (parse_log_format, "%({x-y})s", "there is no atom %({x-y})s; write %({name}i)s"),
-        (parse_log_format, "%({x-y}z)s", "write %({name}i)s, %({name}o)s or %({KEY}e)s"),
-        (parse_log_format, "%({}i)s", "there is no atom"),
-        (
-            parse_log_format,
-            "%(h)s %s",
-            "'%s' does not begin with an atom; write %% for a percent sign",
-        ),
-        (parse_log_format, "%(h)d", "'%(h)d' does not begin with an atom"),
-        (parse_log_format, "100%", "'%' does not begin with an atom"),
-        (parse_log_format, "%(h)s\n", "a format may contain tabs, but no line end"),
-        (parse_log_format, "%(h)s\x1b[0m", "no line end or other control character"),
-        (parse_log_format, "%(h)s\ud800", "no line end or other control character"),
     ],
 )
 def test_refuse(grammar: Callable[[str], object], text: str, complaint: str) -> None:
@@ -113,7 +85,4 @@ def test_is_public(bind: str, public: bool) -> None:
 
 def test_agreement() -> None:
     """The names and defaults are those of the modules that use them."""
-    assert set(LOG_FORMATS) == set(NAMED_FORMATS)
-    assert {*LOG_ATOMS} == {"l", "p", *NUMBERS, *TEXTS}
-    assert Config().access_logformat == DEFAULT_FORMAT
     assert ",".join(Config().forwarded_allow_ips) == DEFAULT_TRUSTED

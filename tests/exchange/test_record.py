@@ -45,3 +45,10 @@ def test_an_answer_of_the_event_loop_has_a_record_of_its_own():
     assert answer.ended
     assert answer.finished_at > 3.0
     assert (record.status, record.finished_at, record.ended) == (0, 0.0, False)
+
+
+def test_phases_that_a_refused_request_has_not_reached_took_no_time():
+    """So that nobody who reads the record has to know how far the request came."""
+    answer = RequestRecord(None, ("", 0), "id-1", 1.0, 0.0).refused(408, 0)
+    assert answer.received_at == 1.0 < answer.queued_at
+    assert answer.queued_at == answer.started_at == answer.finished_at

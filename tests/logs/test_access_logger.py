@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from aiowsgi.exchange import record as record_module
 from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.http1.messages import Request
-from aiowsgi.logs import access_logger as report_module
+from aiowsgi.logs import access_format as report_module
 from aiowsgi.logs.access_logger import AccessLogger, observe
 
 REQUEST = Request("GET", "/a?b", "/a", "b", "x", "HTTP/1.1", [], 0, True, False)
@@ -85,7 +86,7 @@ def test_a_unix_socket_has_no_port(lines):
         (11.0, 13.0, "4000.000 1000.000 2000.000 1000.000"),
     ],
 )
-def test_a_refusal_is_one_line(lines, request_, said, queued_at, started_at, times):
+def test_a_refusal_is_one_line(lines, monkeypatch, request_, said, queued_at, started_at, times):
     """Whether its head was read, it was queued, and a thread had taken it, or not."""
     report, written = lines(
         "%(h)s %(target)s %(s)s %(B)s %(request_id)s"
@@ -93,9 +94,8 @@ def test_a_refusal_is_one_line(lines, request_, said, queued_at, started_at, tim
     )
     record = RequestRecord(request_, ("192.0.2.1", 1), "id", 10.0, queued_at)
     record.started_at = started_at
-    record = record.refused(400, 7)
-    record.finished_at = 14.0
-    report.refused(record)
+    monkeypatch.setattr(record_module, "monotonic", lambda: 14.0)
+    report.refused(record.refused(400, 7))
     assert written == [f"192.0.2.1 {said} 400 7 id {times}"]
 
 
