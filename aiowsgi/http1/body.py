@@ -150,7 +150,7 @@ class ChunkedBody:
         """
         pieces: list[bytes] = []
         while self._part is not _END and len(pieces) < MAX_CHUNKS_AT_ONCE:
-            if not self._STEPS[self._part](self, buffer, pieces):
+            if not _STEPS[self._part](self, buffer, pieces):
                 break
         if pieces:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -233,8 +233,14 @@ class ChunkedBody:
         if start > begin:
             buffer.skip(start - begin)
 
-    # Which step reads which `_Part`, by its number; END has none.
-    _STEPS = (_read_size, _read_data, _read_data_end, _read_trailer)
+
+_STEPS: Final = (
+    ChunkedBody._read_size,  # noqa: SLF001 (the class's own table)
+    ChunkedBody._read_data,  # noqa: SLF001
+    ChunkedBody._read_data_end,  # noqa: SLF001
+    ChunkedBody._read_trailer,  # noqa: SLF001
+)
+"""Which step reads which `_Part`, by its number; END has none."""
 
 
 def _take_line(buffer: ReceiveBuffer, longest: int, status: int) -> bytes | None:

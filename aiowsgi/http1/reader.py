@@ -12,7 +12,7 @@ byte's place in the stream is known.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1.body import LengthBody, body_reader
@@ -23,6 +23,8 @@ from aiowsgi.http1.semantics import interpret
 from aiowsgi.http1.syntax import LineCheck, check_head, split_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiowsgi.http1.body import BodyReader
     from aiowsgi.http1.messages import BodyEvent, HeadParser, Limits
 
@@ -122,7 +124,7 @@ class RequestReader:
         None for ever behind a request that ended the connection (RFC 9112 section 9.6).
         """
         try:
-            return self._NEXT_REQUEST[self._state](self)
+            return _ON_NEXT_REQUEST[self._state](self)
         except RequestError as error:
             self._fail(error)
             raise
@@ -130,7 +132,7 @@ class RequestReader:
     def next_body(self) -> BodyEvent:
         """What has come of the body of the request last given; see ``events.BodyEvent``."""
         try:
-            return self._NEXT_BODY[self._state](self)
+            return _ON_NEXT_BODY[self._state](self)
         except RequestError as error:
             self._fail(error)
             raise
@@ -212,9 +214,24 @@ class RequestReader:
     def _out_of_turn(self) -> NoReturn:
         raise RuntimeError("the reader was asked out of turn")
 
-    # What is done in each `_State`, by its number.
-    _NEXT_REQUEST = (_read_request, _read_request, _out_of_turn, _closed, _failed)
-    _NEXT_BODY = (_out_of_turn, _out_of_turn, _read_body, _out_of_turn, _failed)
+
+_ON_NEXT_REQUEST: Final[dict[_State, Callable[[RequestReader], Request | None]]] = {
+    _START: RequestReader._read_request,  # noqa: SLF001 (the class's own table)
+    _HEAD: RequestReader._read_request,  # noqa: SLF001
+    _BODY: RequestReader._out_of_turn,  # noqa: SLF001
+    _CLOSED: RequestReader._closed,  # noqa: SLF001
+    _FAILED: RequestReader._failed,  # noqa: SLF001
+}
+"""How `RequestReader.next_request` answers in each state."""
+
+_ON_NEXT_BODY: Final[dict[_State, Callable[[RequestReader], BodyEvent]]] = {
+    _START: RequestReader._out_of_turn,  # noqa: SLF001
+    _HEAD: RequestReader._out_of_turn,  # noqa: SLF001
+    _BODY: RequestReader._read_body,  # noqa: SLF001
+    _CLOSED: RequestReader._out_of_turn,  # noqa: SLF001
+    _FAILED: RequestReader._failed,  # noqa: SLF001
+}
+"""How `RequestReader.next_body` answers in each state."""
 
 
 def _read_head(head: bytes, parse_head: HeadParser, limits: Limits) -> Request:

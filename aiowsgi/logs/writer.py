@@ -82,8 +82,8 @@ class LogWriter:
         self._lost = 0
         # The last write failed. The thread's alone.
         self._failing = False
-        self._thread = Thread(target=self._run, name="aiowsgi-access-log", daemon=True)
-        self._thread.start()
+        self._writing = Thread(target=self._run, name="aiowsgi-access-log", daemon=True)
+        self._writing.start()
 
     # From any thread
 
@@ -121,8 +121,8 @@ class LogWriter:
             self._closing = True
             self._capacity = 0
         self._wake.set()
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        self._writing.join(timeout)
+        if self._writing.is_alive():
             logger.error("access log: given up with %d lines unwritten", len(self._queue))
 
     def _lose(self, count: int) -> None:
