@@ -16,8 +16,8 @@ from types import SimpleNamespace
 
 from aiowsgi.connection.connection import Connection
 from aiowsgi.connection.state import ServerState
-from aiowsgi.exchange import output_buffer as backlog_module
-from aiowsgi.exchange import writers as ports_module
+from aiowsgi.exchange import output_buffer as buffer_module
+from aiowsgi.exchange import writers as writers_module
 from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.http1 import head_parser
 from aiowsgi.threads.scheduler import RequestScheduler, SchedulerOptions
@@ -83,10 +83,10 @@ class Kernel:
         fake_os = SimpleNamespace(
             dup=self._dup, close=os.close, pread=os.pread, sendfile=self._sendfile
         )
-        monkeypatch.setattr(ports_module, "os", fake_os)
-        monkeypatch.setattr(backlog_module, "os", fake_os)
+        monkeypatch.setattr(writers_module, "os", fake_os)
+        monkeypatch.setattr(buffer_module, "os", fake_os)
         fake_socket = SimpleNamespace(socket=lambda *args: FakeSocket(self, args[-1]))
-        monkeypatch.setattr(ports_module, "socket", fake_socket)
+        monkeypatch.setattr(writers_module, "socket", fake_socket)
 
     def _dup(self, descriptor):
         self.call("dup")

@@ -1,4 +1,4 @@
-"""Outlets that are lent, and drained."""
+"""Outputs that are assigned to an owner, and drained."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from aiowsgi.exchange.output_buffer import OutputLimits
 OWNER = object()
 
 
-def lent(port, wake=None, *, memory=1000, spool=0, notify=False):
-    """An outlet that is lent to OWNER, who has begun."""
-    outlet = ResponseOutput(port, wake or Signal(), OutputLimits(memory, spool))
-    outlet.lend(OWNER, notify=notify)
-    assert outlet.claim(OWNER)
-    return outlet
+def assigned(writer, wake=None, *, memory=1000, spool=0, notify=False):
+    """An output that is assigned to OWNER, on which a worker thread has started."""
+    output = ResponseOutput(writer, wake or Signal(), OutputLimits(memory, spool))
+    output.assign(OWNER, notify=notify)
+    assert output.start(OWNER)
+    return output
 
 
-def drained(outlet, port, step=7):
-    """Drain with ``step`` bytes of room at a time, until there is nothing left to wait for."""
-    port.room = 0
+def drain(output):
+    """Drain once, as the event loop does when the writer can take more."""
+    output.resume()
+    return output.drain()
+
+
+def drained(output, writer, step=7):
+    """Drain with space for ``step`` bytes at a time, until there is nothing left to wait for."""
+    writer.space = 0
     while True:
-        port.room += step
-        if (result := outlet.drain()) is not DrainResult.BLOCKED:
+        writer.space += step
+        if (result := drain(output)) is not DrainResult.BLOCKED:
             return result

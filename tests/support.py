@@ -1,4 +1,4 @@
-"""What the tests share: a unit of time, loops, parsers, a client that sends bytes, a fake port."""
+"""What the tests share: a unit of time, loops, parsers, a client of bytes, a fake writer."""
 
 from __future__ import annotations
 
@@ -113,16 +113,16 @@ class Client:
         return body
 
 
-class FakePort:
-    """A `Port` that takes ``room`` bytes, ``most`` in a call, and then raises ``error``."""
+class FakeWriter:
+    """A `Writer` that takes ``space`` bytes, ``most`` in a call, and then raises ``error``."""
 
-    def __init__(self, room=inf, error=None, *, most=inf, any_thread=True):
+    def __init__(self, space=inf, error=None, *, most=inf, any_thread=True):
         self.any_thread = any_thread
-        self.room = room
+        self.space = space
         self.most = most
         self.error = error or BlockingIOError()
         self.taken = b""
-        # What was asked of it, in order; and who waits for it to take something.
+        # The calls, in order; and a signal that is given whenever something is taken.
         self.calls = []
         self.took = Signal()
         self.closed = False
@@ -132,24 +132,24 @@ class FakePort:
         return False
 
     def send(self, buffers, *, more=False):
-        """Take what there is room for."""
+        """Take what there is space for."""
         self.calls.append("send")
         return self._take(b"".join(map(bytes, buffers)))
 
     def send_file(self, part):
-        """Take what there is room for; 0 where the file ends early."""
+        """Take what there is space for; 0 where the file ends early."""
         self.calls.append("send_file")
         return self._take(os.pread(part.descriptor, part.size, part.offset))
 
     def _take(self, data):
-        assert not self.closed, "a send on a port that is closed"
-        # Read once: the test's thread may make room at any moment.
-        room = self.room
-        if not room:
+        assert not self.closed, "a send on a writer that is closed"
+        # Read once: the test's thread may make space at any moment.
+        space = self.space
+        if not space:
             raise self.error
-        count = int(min(len(data), room, self.most))
+        count = int(min(len(data), space, self.most))
         self.taken += data[:count]
-        self.room = room - count
+        self.space = space - count
         self.took()
         return count
 

@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
         if request.expect_continue:
             # If the client has gone, the event loop hears of it by itself.
             with suppress(ClientDisconnected):
-                self._output.send(None, (CONTINUE,), last=False)
+                self._output.send_interim(CONTINUE)
         self.state = _BODY
         self._collect_body()
 
@@ -343,11 +343,12 @@ class Connection(asyncio.Protocol):
         self.state = _SERVING
         self._client_closes = not request.keep_alive
         # If the next request is here already, or the client's end, it is continued with at once.
-        self._output.lend(exchange, notify=self._transport.eof or self._reader.buffered > 0)
+        self._output.assign(exchange, notify=self._transport.eof or self._reader.buffered > 0)
         try:
             server.scheduler.submit(exchange)
         except RuntimeError:
             # The embedding program has shut its executor down before the server.
+            self._output.cancel(exchange, only_queued=True)
             exchange.give_up()
             stopping = RequestError(503, "The server is stopping.")
             self._refuse(stopping, request, record=exchange.record)
@@ -386,9 +387,8 @@ class Connection(asyncio.Protocol):
         )
         self.state = _SERVING
         self._client_closes = False
-        self._output.lend(self)
         with suppress(ClientDisconnected):
-            self._output.send(self, (head.data,), last=True, close=not keep)
+            self._output.answer(head.data, close=not keep)
         if context.refused is not None:
             if record is None:
                 peer, received_at = self._peer, self._received_at or monotonic()
@@ -424,7 +424,7 @@ class Connection(asyncio.Protocol):
             self._body.end(ClientDisconnected("the response is complete, the body is not"))
         # A server that stops does not close here: the client was promised that the connection is
         # kept, and its next request may be on its way. See `drain`.
-        if self._output.closing:
+        if self._output.must_close:
             self._linger()
             return
         self.state = _IDLE
@@ -486,12 +486,12 @@ class Connection(asyncio.Protocol):
             act(exchange)
 
     def _queued_too_long(self, exchange: Exchange) -> None:
-        if self._output.revoke(exchange, unless_claimed=True):
+        if self._output.cancel(exchange, only_queued=True):
             self._server.scheduler.abandon(exchange)
             self._refuse(RequestError(503, BUSY), exchange.request, RETRY_AFTER, exchange.record)
 
     def _runs_too_long(self, exchange: Exchange) -> None:
-        if not self._output.revoke(exchange, unless_claimed=False):
+        if not self._output.cancel(exchange, only_queued=False):
             return
         # What its worker thread still sends is dropped from now on.
         self._server.scheduler.detach(exchange.record)
@@ -547,11 +547,11 @@ class Connection(asyncio.Protocol):
         if self.state is _CLOSED:
             return
         self.state = _CLOSED
-        owner = self._transport.lost()
+        owner, started = self._transport.lost()
         if isinstance(owner, Exchange):
             self._report_disconnect(owner)
             owner.client_gone()
-            if not self._output.claimed:
+            if not started:
                 self._server.scheduler.drop(owner)
         if self._body is not None:
             self._body.close()

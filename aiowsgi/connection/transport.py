@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, final
 
-from aiowsgi.exchange.output import DrainResult, ResponseOutput
+from aiowsgi.exchange.output import DrainResult, ResponseOutput, Unfinished
 from aiowsgi.exchange.writers import SocketWriter, TransportWriter
 
 if TYPE_CHECKING:
@@ -104,12 +104,18 @@ class ConnectionTransport:
         if isinstance(self.writer, TransportWriter):
             self.writer.paused = not writable
             if writable:
+                self.output.resume()
                 self._loop.call_soon(self._attend)
+
+    def _on_writable(self) -> None:
+        """The descriptor is writable: the event loop calls this."""
+        self.output.resume()
+        self._attend()
 
     def _watch_writable(self) -> None:
         if isinstance(self.writer, SocketWriter) and not self._watching:
             self._watching = True
-            self._loop.add_writer(self.writer.fileno(), self._attend)
+            self._loop.add_writer(self.writer.fileno(), self._on_writable)
 
     def _unwatch_writable(self) -> None:
         if isinstance(self.writer, SocketWriter) and self._watching:
@@ -155,11 +161,8 @@ class ConnectionTransport:
             )
         self._transport.abort()
 
-    def lost(self) -> object:
-        """Release everything after the connection is lost.
-
-        Returns the owner whose response was cut off, or None.
-        """
+    def lost(self) -> Unfinished:
+        """Release everything after the connection is lost; returns the response it cut off."""
         self._unwatch_writable()
         # A method of the connection: without it, no cycle is left for the garbage collector.
         self._attend = bool

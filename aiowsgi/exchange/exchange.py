@@ -39,7 +39,7 @@ class Exchange:
     __slots__ = (
         "_environ",
         "_length",
-        "_outlet",
+        "_output",
         "_response",
         "_service",
         "_stream",
@@ -52,7 +52,7 @@ class Exchange:
     def __init__(
         self,
         service: AppContext,
-        outlet: ResponseOutput,
+        output: ResponseOutput,
         environ: EnvironBuilder,
         request: Request,
         received_at: float,
@@ -60,7 +60,7 @@ class Exchange:
         """``environ`` makes that of the request; ``received_at`` is when that began to come. It
         has no body unless `carry` adds one."""
         self._service = service
-        self._outlet = outlet
+        self._output = output
         self._environ = environ
         # wsgi.input, made when the worker begins if there is no body; the bytes that it gives, or
         # CHUNKED; and what the loop feeds, None where the body is complete.
@@ -91,7 +91,7 @@ class Exchange:
     def run(self) -> None:
         """Answer the request; raises nothing. Does nothing where nobody waits for the answer."""
         service, record = self._service, self.record
-        if not self._outlet.claim(self):
+        if not self._output.start(self):
             self.give_up()
             # In this order: see `ServerState.abandon`.
             record.ended = True
@@ -145,7 +145,7 @@ class Exchange:
         response = self._response
         if self.request.version == "HTTP/1.1" and response is not None and not response.begun:
             data = f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1")
-            self._outlet.send(self, (data,), last=False)
+            self._output.send(self, (data,), last=False)
 
     def _send_continue(self) -> None:
         """Ask the client for the body that the application is about to read.
@@ -154,7 +154,7 @@ class Exchange:
         """
         response = self._response
         if response is not None and not response.begun:
-            self._outlet.send(self, (CONTINUE,), last=False)
+            self._output.send(self, (CONTINUE,), last=False)
 
     # Sink, for the response
 
@@ -192,21 +192,21 @@ class Exchange:
         if last:
             response = self._response
             close = response is None or not response.keep_alive
-            self._outlet.send(self, buffers, last=True, close=close)
+            self._output.send(self, buffers, last=True, close=close)
             self.record.finished_at = monotonic()
         else:
-            self._outlet.send(self, buffers, last=False)
+            self._output.send(self, buffers, last=False)
 
     def send_file(self, head: bytes, part: FileRange) -> None:
         """See `Sink`."""
         response = self._response
         close = response is None or not response.keep_alive
-        self._outlet.send_file(self, head, part, close=close)
+        self._output.send_file(self, head, part, close=close)
         self.record.finished_at = monotonic()
 
     def abort(self) -> None:
         """See `Sink`. Nothing is sent after it."""
-        self._outlet.abort(self)
+        self._output.abort(self)
         self.record.finished_at = self.record.finished_at or monotonic()
 
     def describe(self) -> str:

@@ -13,7 +13,7 @@ from conversing import BIG, GET, hello, only_connection
 from support import PATIENCE, eventually, small_buffers
 
 from aiowsgi.connection.state import ConnectionState
-from aiowsgi.exchange import output as outlet_module
+from aiowsgi.exchange import output as output_module
 from aiowsgi.exchange import writers as ports_module
 from aiowsgi.exchange.writers import SocketWriter
 from aiowsgi.wsgi.file_wrapper import FileWrapper
@@ -161,7 +161,7 @@ def test_a_thread_waits_for_a_slow_reader_once_memory_and_disk_are_full(serve_on
     client.get()
     client.read_head()
     connection = only_connection(server)
-    eventually(lambda: connection._output._room is not None)
+    eventually(lambda: connection._output._space is not None)
     assert len(sent) < 200
     assert client.file.read(3_000_000) == BIG[:10_000] * 300
 
@@ -177,10 +177,10 @@ def test_the_spool_is_given_back_with_the_response(serve_on_loops, connect):
     client = connect(server, receive_buffer=4096)
     client.get()
     client.read_head()
-    outlet = only_connection(server)._output
-    eventually(lambda: outlet._backlog is not None and outlet._backlog.spool is not None)
+    output = only_connection(server)._output
+    eventually(lambda: output._buffer is not None and output._buffer.spool is not None)
     assert client.file.read(len(BIG)) == BIG
-    eventually(lambda: outlet._backlog is None)
+    eventually(lambda: output._buffer is None)
 
 
 def test_a_socket_that_is_full_is_watched_until_it_is_not(make_connection):
@@ -212,7 +212,7 @@ def test_a_socket_that_is_full_is_watched_until_it_is_not(make_connection):
 
 def test_a_long_drain_lets_others_have_the_loop(make_connection, monkeypatch):
     """After a bound, the rest is sent in another turn of the loop."""
-    monkeypatch.setattr(outlet_module, "DRAIN", 1)
+    monkeypatch.setattr(output_module, "DRAIN_BUDGET", 1)
 
     def app(environ, start_response):
         start_response("200 OK", [])

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fake_kernel import service_for
-from support import PATIENCE, FakePort, Signal, no_descriptor_leaks, read_response
+from outputs import drain
+from support import PATIENCE, FakeWriter, Signal, no_descriptor_leaks, read_response
 
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
 from aiowsgi.exchange.exchange import Exchange
-from aiowsgi.exchange.output import DrainResult, ResponseOutput
+from aiowsgi.exchange.output import DrainResult, OutputState, ResponseOutput
 from aiowsgi.exchange.output_buffer import OutputLimits
 from aiowsgi.exchange.request_body import StreamedBody, open_stream
 from aiowsgi.http1.messages import CHUNKED, Request
@@ -31,23 +32,23 @@ def request(method="GET", *, version="HTTP/1.1", length=0, keep_alive=True, expe
 
 
 class Scene:
-    """An exchange on an outlet, and what becomes of it."""
+    """An exchange on an output, and what becomes of it."""
 
-    def __init__(self, app, asked=None, port=None, *, limits=None, notify=False):
+    def __init__(self, app, asked=None, writer=None, *, limits=None, notify=False):
         self.service = service_for(app)
         self.reported = []
         self.service.finished = lambda *facts: self.reported.append(facts)
-        self.port = port or FakePort()
+        self.writer = writer or FakeWriter()
         self.wake = Signal()
-        self.outlet = ResponseOutput(self.port, self.wake, limits or OutputLimits())
+        self.output = ResponseOutput(self.writer, self.wake, limits or OutputLimits())
         environ = EnvironBuilder(self.service.environ, PEER)
-        self.exchange = Exchange(self.service, self.outlet, environ, asked or request(), 1.0)
-        self.outlet.lend(self.exchange, notify=notify)
+        self.exchange = Exchange(self.service, self.output, environ, asked or request(), 1.0)
+        self.output.assign(self.exchange, notify=notify)
 
     def run(self):
         """Run it; returns the bytes sent."""
         self.exchange.run()
-        return self.port.taken
+        return self.writer.taken
 
 
 def read_back(data):
@@ -90,7 +91,7 @@ def test_an_exchange_answers_and_reports():
     assert environ["REQUEST_URI"] == "/a?b"
     assert record.client == ("127.0.0.1", 1234)
     assert 1.0 < record.queued_at <= record.started_at <= record.finished_at
-    assert scene.port.calls == ["send"]
+    assert scene.writer.calls == ["send"]
     assert scene.wake.count == 0
 
 
@@ -99,7 +100,7 @@ def test_nobody_waits_for_an_exchange_that_was_given_up():
     scene = Scene(lambda environ, start_response: pytest.fail("called"))
     stream = io.BytesIO()
     scene.exchange.carry(stream, 0)
-    assert scene.outlet.revoke(scene.exchange, unless_claimed=True)
+    assert scene.output.cancel(scene.exchange, only_queued=True)
     assert scene.run() == b""
     assert stream.closed
     assert not scene.reported
@@ -108,7 +109,7 @@ def test_nobody_waits_for_an_exchange_that_was_given_up():
 def test_giving_up_without_a_body_is_nothing():
     """A request that has none holds none: nothing is sent, and nobody is told."""
     scene = Scene(lambda environ, start_response: pytest.fail("called"))
-    assert scene.outlet.revoke(scene.exchange, unless_claimed=True)
+    assert scene.output.cancel(scene.exchange, only_queued=True)
     scene.exchange.give_up()
     assert scene.run() == b""
     assert not scene.reported
@@ -160,7 +161,7 @@ def test_a_report_that_fails_is_logged_and_nothing_else(caplog):
     scene = Scene(app)
     scene.service.finished = lambda *facts: 1 / 0
     assert read_back(scene.run()) == (200, b"x")
-    assert not scene.outlet.broken
+    assert scene.output.state is not OutputState.BROKEN
     assert "internal error in GET /a?b HTTP/1.1" in caplog.text
 
 
@@ -181,7 +182,7 @@ def test_a_fault_of_the_servers_own_tears_the_connection(monkeypatch, caplog, at
     else:
         monkeypatch.setattr(ResponseOutput, "send", fail)
     scene.run()
-    assert scene.outlet.broken
+    assert scene.output.state is OutputState.BROKEN
     assert scene.wake.count == 1
     assert "MemoryError" in caplog.text
 
@@ -204,7 +205,7 @@ def test_a_log_handler_that_raises_tears_the_connection():
             scene.run()
     finally:
         logger.removeHandler(handler)
-    assert scene.outlet.broken
+    assert scene.output.state is OutputState.BROKEN
 
 
 # System calls that fail, at every byte of every response
@@ -269,14 +270,14 @@ def test_a_send_that_fails_at_any_byte_closes_the_iterable_once(app, code, caplo
     with no_descriptor_leaks():
         for k in range(len(whole)):
             seen, returned = observed(app)
-            scene = Scene(seen, port=FakePort(k, OSError(code, "gone")))
+            scene = Scene(seen, writer=FakeWriter(k, OSError(code, "gone")))
             scene.run()
             # In write() the application may not have come so far as to return anything.
             assert returned or app in (written, hinted)
             assert all(iterable.closed == 1 for iterable in returned)
-            assert scene.outlet.drain() is DrainResult.BROKEN
-            assert whole.startswith(scene.port.taken)
-            assert scene.outlet.close() is scene.exchange
+            assert drain(scene.output) is DrainResult.BROKEN
+            assert whole.startswith(scene.writer.taken)
+            assert scene.output.close().owner is scene.exchange
             assert len(scene.reported) == 1
 
 
@@ -290,25 +291,25 @@ def test_a_port_that_is_full_at_any_byte_changes_nothing(app, step, memory):
         for k in range(0, len(whole) + 1, 1 if memory else 7):
             seen, returned = observed(app)
             limits = OutputLimits(memory, 10_000)
-            scene = Scene(seen, port=FakePort(k), limits=limits, notify=True)
+            scene = Scene(seen, writer=FakeWriter(k), limits=limits, notify=True)
             scene.run()
             assert [iterable.closed for iterable in returned] == [1]
-            while scene.outlet.in_use():
-                scene.port.room = step
-                scene.outlet.drain()
-            assert scene.port.taken == whole
-            assert scene.outlet.close() is None
+            while scene.output.in_use():
+                scene.writer.space = step
+                drain(scene.output)
+            assert scene.writer.taken == whole
+            assert scene.output.close().owner is None
 
 
 def test_a_thread_that_waits_for_room_comes_back_when_the_client_goes():
     """With all bounds at nothing, the generator is stopped where it waits, and closed."""
     seen, returned = observed(generator)
     with no_descriptor_leaks(), ThreadPoolExecutor(1) as pool:
-        scene = Scene(seen, port=FakePort(100), limits=OutputLimits(0, 0))
+        scene = Scene(seen, writer=FakeWriter(100), limits=OutputLimits(0, 0))
         done = pool.submit(scene.run)
-        while scene.outlet._room is None:
+        while scene.output._space is None:
             scene.wake.wait()
-        scene.outlet.close()
+        scene.output.close()
         scene.exchange.client_gone()
         done.result(PATIENCE)
         assert returned[0].closed == 1
@@ -348,7 +349,7 @@ def test_early_hints_after_the_exchange_are_nothing():
     scene = Scene(app)
     data = scene.run()
     kept[0]([("Link", "<a>")])
-    assert scene.port.taken == data
+    assert scene.writer.taken == data
 
 
 def expecting(app):
@@ -370,8 +371,8 @@ def test_the_first_read_asks_for_the_body():
     scene, streamed = expecting(app)
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(scene.run)
-        scene.port.took.wait()
-        assert scene.port.taken == b"HTTP/1.1 100 Continue\r\n\r\n"
+        scene.writer.took.wait()
+        assert scene.writer.taken == b"HTTP/1.1 100 Continue\r\n\r\n"
         streamed.feed(b"abc")
         streamed.end()
         data = done.result(PATIENCE)
@@ -390,7 +391,7 @@ def test_an_answer_without_reading_asks_for_nothing_and_closes():
     data = scene.run()
     assert data.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
     assert b"Connection: close\r\n" in data
-    assert scene.outlet.closing
+    assert scene.output.must_close
 
 
 def test_nothing_is_asked_for_in_the_middle_of_a_response():
@@ -404,7 +405,7 @@ def test_nothing_is_asked_for_in_the_middle_of_a_response():
     scene, streamed = expecting(app)
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(scene.run)
-        scene.port.took.wait()
+        scene.writer.took.wait()
         streamed.feed(b"abc")
         streamed.end()
         data = done.result(PATIENCE)
@@ -438,11 +439,11 @@ def test_a_connection_outlives_a_response_only_if_its_body_is_out_of_the_way(sta
             streamed.end(RequestBodyError(400, "x") if state == "cut" else None)
     data = scene.run()
     assert (b"Connection: close\r\n" not in data) is kept
-    assert scene.outlet.closing is not kept
+    assert scene.output.must_close is not kept
 
 
 def test_an_application_stopped_by_a_client_that_stopped_sending_is_torn():
-    """A client closed its sending side in the middle of its body; the outlet must come free."""
+    """A client closed its sending side in the middle of its body; the output must come free."""
 
     def app(environ, start_response):
         environ["wsgi.input"].read()
@@ -452,7 +453,7 @@ def test_an_application_stopped_by_a_client_that_stopped_sending_is_torn():
     streamed.end(ClientDisconnected("closed"))
     scene.exchange.carry(open_stream(streamed), 10, streamed)
     assert scene.run() == b""
-    assert scene.outlet.broken
+    assert scene.output.state is OutputState.BROKEN
 
 
 def test_a_client_that_goes_is_known_to_the_body_and_the_application():

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import random
+import re
 import socket
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
-from outputs import OWNER, drained, lent
-from support import FakePort, Signal, no_descriptor_leaks
+from outputs import OWNER, assigned, drain, drained
+from support import PATIENCE, FakeWriter, Signal, eventually, no_descriptor_leaks
 
 from aiowsgi.exceptions import ClientDisconnected
-from aiowsgi.exchange import output as outlet_module
-from aiowsgi.exchange import output_buffer as backlog_module
-from aiowsgi.exchange.output import DrainResult, ResponseOutput
-from aiowsgi.exchange.output_buffer import OutputLimits
+from aiowsgi.exchange import output as output_module
+from aiowsgi.exchange import output_buffer as buffer_module
+from aiowsgi.exchange.output import DrainResult, OutputState, ResponseOutput
+from aiowsgi.exchange.output_buffer import OutputLimits, Spool
 from aiowsgi.exchange.writers import SocketWriter
 from aiowsgi.wsgi.file_wrapper import FileRange
 
@@ -35,164 +39,381 @@ def file(tmp_path):
 
 
 def test_a_response_that_the_port_takes_is_one_call_and_wakes_nobody():
-    """The fast path: one send, the outlet is free, and the loop sleeps on."""
-    port, wake = FakePort(), Signal()
-    outlet = lent(port, wake)
-    assert outlet.in_use()
-    outlet.lend(OWNER)
-    outlet.send(OWNER, (b"head", b"body"), last=True)
-    assert (port.taken, port.calls, wake.count) == (b"headbody", ["send"], 0)
-    assert not outlet.in_use()
-    assert not outlet.closing
-    assert outlet.finished_at > 0
+    """The fast path: one send, the output is free, and the loop sleeps on."""
+    writer, wake = FakeWriter(), Signal()
+    output = assigned(writer, wake)
+    output.send(OWNER, (b"head", b"body"), last=True)
+    assert (writer.taken, writer.calls, wake.count) == (b"headbody", ["send"], 0)
+    assert not output.in_use()
+    assert not output.must_close
+    assert output.finished_at > 0
 
 
-@pytest.mark.parametrize("asked", ["lend", "in_use"])
+@pytest.mark.parametrize("asked", ["assign", "in_use"])
 def test_the_loop_is_woken_where_it_asked_to_be(asked):
-    """Who asked whether the outlet is in use, or lent it with a note, hears of the end."""
+    """Who asked whether the output is in use, or lent it with a note, hears of the end."""
     wake = Signal()
-    outlet = lent(FakePort(), wake, notify=asked == "lend")
+    output = assigned(FakeWriter(), wake, notify=asked == "assign")
     if asked == "in_use":
-        assert outlet.in_use()
-    outlet.send(OWNER, (b"x",), last=True)
+        assert output.in_use()
+    output.send(OWNER, (b"x",), last=True)
     assert wake.count == 1
 
 
 def test_the_loop_is_woken_to_close():
     """A response that ends its connection needs the loop to do so."""
     wake = Signal()
-    outlet = lent(FakePort(), wake)
-    outlet.send(OWNER, (b"x",), last=True, close=True)
+    output = assigned(FakeWriter(), wake)
+    output.send(OWNER, (b"x",), last=True, close=True)
     assert wake.count == 1
-    assert outlet.closing
+    assert output.must_close
 
 
 @pytest.mark.parametrize("method", ["send", "send_file"])
-@pytest.mark.parametrize("why", ["not the owner", "finished", "revoked", "closed", "torn"])
+@pytest.mark.parametrize("why", ["not the owner", "finished", "cancelled", "closed", "torn"])
 def test_only_the_present_owner_can_send(method, why, file):
     """Whoever else tries is told that the client has gone, and no byte leaves."""
-    port = FakePort()
-    outlet = lent(port)
+    writer = FakeWriter()
+    output = assigned(writer)
     owner = OWNER
     match why:
         case "not the owner":
             owner = object()
         case "finished":
-            outlet.send(OWNER, (), last=True)
-        case "revoked":
-            assert outlet.revoke(OWNER, unless_claimed=False)
+            output.send(OWNER, (), last=True)
+        case "cancelled":
+            assert output.cancel(OWNER, only_queued=False)
         case "closed":
-            outlet.close()
+            output.close()
         case "torn":
-            outlet.abort(OWNER)
+            output.abort(OWNER)
     part = FileRange(file.fileno(), 0, 5)
     calls = {
-        "send": lambda: outlet.send(owner, (b"x",), last=True),
-        "send_file": lambda: outlet.send_file(owner, b"x", part, close=False),
+        "send": lambda: output.send(owner, (b"x",), last=True),
+        "send_file": lambda: output.send_file(owner, b"x", part, close=False),
     }
     with pytest.raises(ClientDisconnected):
         calls[method]()
-    assert port.taken == b""
+    assert writer.taken == b""
 
 
 def test_an_exchange_that_waits_for_a_thread_can_be_revoked():
     """Until a worker has begun, and once only; the worker is then told not to begin."""
-    outlet = ResponseOutput(FakePort(), Signal(), OutputLimits())
-    outlet.lend(OWNER)
-    assert not outlet.revoke(object(), unless_claimed=True)
-    assert outlet.revoke(OWNER, unless_claimed=True)
-    assert not outlet.revoke(OWNER, unless_claimed=True)
-    assert not outlet.claim(OWNER)
-    assert outlet.owner is None
+    output = ResponseOutput(FakeWriter(), Signal(), OutputLimits())
+    output.assign(OWNER)
+    assert not output.cancel(object(), only_queued=True)
+    assert output.cancel(OWNER, only_queued=True)
+    assert not output.cancel(OWNER, only_queued=True)
+    assert not output.start(OWNER)
+    assert output.owner is None
 
 
 def test_an_exchange_that_has_begun_is_not_revoked_by_mistake():
     """A queue timeout that comes too late changes nothing."""
-    outlet = lent(FakePort())
-    assert not outlet.revoke(OWNER, unless_claimed=True)
-    outlet.send(OWNER, (b"x",), last=True)
+    output = assigned(FakeWriter())
+    assert not output.cancel(OWNER, only_queued=True)
+    output.send(OWNER, (b"x",), last=True)
 
 
-def test_an_outlet_is_in_use_until_the_last_byte_is_taken():
+def test_an_output_is_in_use_until_the_last_byte_is_taken():
     """What waits for the client is still the response; only then may the next one begin."""
-    port, wake = FakePort(room=1), Signal()
-    outlet = lent(port, wake)
-    outlet.send(OWNER, (b"xyz",), last=True, close=True)
-    assert outlet.in_use()
-    assert outlet.pending
+    writer, wake = FakeWriter(space=1), Signal()
+    output = assigned(writer, wake)
+    output.send(OWNER, (b"xyz",), last=True, close=True)
+    assert output.in_use()
+    assert output.pending
     assert wake.count == 1
-    assert not outlet.revoke(OWNER, unless_claimed=False)
-    outlet.abort(OWNER)
-    assert not outlet.broken
-    assert drained(outlet, port) is DrainResult.FINISHED
-    assert not outlet.in_use()
-    assert not outlet.pending
-    assert outlet.closing
+    assert not output.cancel(OWNER, only_queued=False)
+    output.abort(OWNER)
+    assert output.state is not OutputState.BROKEN
+    assert drained(output, writer) is DrainResult.FINISHED
+    assert not output.in_use()
+    assert not output.pending
+    assert output.must_close
 
 
 def test_the_end_of_a_response_can_come_after_its_bytes():
     """A last call without bytes ends the response once the bytes before it are taken."""
-    port, wake = FakePort(room=0), Signal()
-    outlet = lent(port, wake)
-    outlet.send(OWNER, (b"abc",), last=False)
-    outlet.send(OWNER, (), last=True)
-    assert outlet.in_use()
-    assert drained(outlet, port) is DrainResult.FINISHED
-    assert port.taken == b"abc"
-    outlet.lend(OWNER)
-    outlet.send(OWNER, (b"def",), last=False)
-    assert outlet.drain() is DrainResult.EMPTY
-    outlet.send(OWNER, (), last=True)
-    assert not outlet.in_use()
+    writer, wake = FakeWriter(space=0), Signal()
+    output = assigned(writer, wake)
+    output.send(OWNER, (b"abc",), last=False)
+    output.send(OWNER, (), last=True)
+    assert output.in_use()
+    assert drained(output, writer) is DrainResult.FINISHED
+    assert writer.taken == b"abc"
+    output.assign(OWNER)
+    assert output.start(OWNER)
+    output.send(OWNER, (b"def",), last=False)
+    assert drain(output) is DrainResult.EMPTY
+    output.send(OWNER, (), last=True)
+    assert not output.in_use()
 
 
 def test_a_port_of_the_loops_is_left_to_the_loop():
-    """A worker never calls a port that is not for any thread."""
-    port, wake = FakePort(any_thread=False), Signal()
-    outlet = lent(port, wake)
-    outlet.send(OWNER, (b"ab", b"", b"c"), last=True)
-    assert port.calls == []
+    """A worker never calls a writer that is not for any thread."""
+    writer, wake = FakeWriter(any_thread=False), Signal()
+    output = assigned(writer, wake)
+    output.send(OWNER, (b"ab", b"", b"c"), last=True)
+    assert writer.calls == []
     assert wake.count == 1
-    assert outlet.drain() is DrainResult.FINISHED
-    assert port.taken == b"abc"
+    assert drain(output) is DrainResult.FINISHED
+    assert writer.taken == b"abc"
 
 
 @pytest.mark.parametrize("buffers", [(b"", b"body"), (b"head", b""), (b"",), (b"", b"")])
-@pytest.mark.parametrize("room", [0, 1, 4])
-def test_an_empty_buffer_is_nothing_to_wait_for(buffers, room):
-    """However much the port takes, it is not kept: a drain could never get rid of it."""
-    port = FakePort(room=room)
-    outlet = lent(port)
-    outlet.send(OWNER, buffers, last=True)
-    if outlet.pending:
-        assert drained(outlet, port) is DrainResult.FINISHED
-    assert not outlet.in_use()
-    assert port.taken == b"".join(buffers)
+@pytest.mark.parametrize("space", [0, 1, 4])
+def test_an_empty_buffer_is_nothing_to_wait_for(buffers, space):
+    """However much the writer takes, it is not kept: a drain could never get rid of it."""
+    writer = FakeWriter(space=space)
+    output = assigned(writer)
+    output.send(OWNER, buffers, last=True)
+    if output.pending:
+        assert drained(output, writer) is DrainResult.FINISHED
+    assert not output.in_use()
+    assert writer.taken == b"".join(buffers)
 
 
 def test_a_drain_gives_others_their_turn(monkeypatch):
-    """After `DRAIN` bytes it asks to be called again."""
-    monkeypatch.setattr(outlet_module, "DRAIN", 10)
-    port = FakePort(room=0, most=6)
-    outlet = lent(port)
-    outlet.send(OWNER, (b"x" * 30,), last=True)
-    port.room = 100
-    assert [outlet.drain() for _ in range(3)] == [
+    """After `DRAIN_BUDGET` bytes it asks to be called again."""
+    monkeypatch.setattr(output_module, "DRAIN_BUDGET", 10)
+    writer = FakeWriter(space=0, most=6)
+    output = assigned(writer)
+    output.send(OWNER, (b"x" * 30,), last=True)
+    writer.space = 100
+    assert [drain(output) for _ in range(3)] == [
         DrainResult.MORE,
         DrainResult.MORE,
         DrainResult.FINISHED,
     ]
 
 
+# The table of states
+
+
+def in_state(state, writer):
+    """An output in ``state``; OWNER is its owner if there is one."""
+    output = ResponseOutput(writer, Signal(), OutputLimits(1000, 0))
+    if state is OutputState.FREE:
+        return output
+    output.assign(OWNER)
+    if state is OutputState.QUEUED:
+        return output
+    assert output.start(OWNER)
+    match state:
+        case OutputState.FLUSHING:
+            writer.space = 0
+            output.send(OWNER, (b"last",), last=True)
+        case OutputState.BROKEN:
+            output.abort(OWNER)
+        case OutputState.CLOSED:
+            output.close()
+    return output
+
+
+EVENTS = {
+    "assign": lambda output: output.assign(OWNER),
+    "start": lambda output: output.start(OWNER),
+    "send": lambda output: output.send(OWNER, (b"x",), last=False),
+    "send last": lambda output: output.send(OWNER, (b"x",), last=True),
+    "abort": lambda output: output.abort(OWNER),
+    "cancel": lambda output: output.cancel(OWNER, only_queued=False),
+    "cancel queued": lambda output: output.cancel(OWNER, only_queued=True),
+    "drain": drain,
+    "close": lambda output: output.close().owner,
+    "answer": lambda output: output.answer(b"x", close=False),
+    "interim": lambda output: output.send_interim(b"x"),
+}
+
+RAISED = {"GONE": ClientDisconnected, "ILLEGAL": RuntimeError}
+
+TABLE = """
+event          FREE      QUEUED   SENDING  FLUSHING  BROKEN  CLOSED
+assign         QUEUED    ILLEGAL  ILLEGAL  ILLEGAL   =       =
+start          False     SENDING  False    False     False   False
+send           GONE      GONE     =        GONE      GONE    GONE
+send last      GONE      GONE     FREE     GONE      GONE    GONE
+abort          =         BROKEN   BROKEN   =         =       =
+cancel         False     FREE     FREE     False     False   False
+cancel queued  False     FREE     False    False     False   False
+drain          =         =        =        FREE      =       =
+close          CLOSED    CLOSED   CLOSED   CLOSED    CLOSED  CLOSED
+answer         =         ILLEGAL  ILLEGAL  ILLEGAL   GONE    GONE
+interim        =         ILLEGAL  ILLEGAL  ILLEGAL   GONE    GONE
+"""
+"""Each cell: the state afterwards, ``=`` for the same; or what is returned or raised instead."""
+
+
+def cells():
+    """The rows of the table's cells: event, state, and what the cell says."""
+    head, *rows = (re.split("  +", line) for line in TABLE.strip().splitlines())
+    for event, *expected in rows:
+        for state, cell in zip(head[1:], expected, strict=True):
+            yield pytest.param(event, OutputState[state], cell, id=f"{event}-{state}")
+
+
+@pytest.mark.parametrize(("event", "state", "cell"), list(cells()))
+def test_every_state_meets_every_event_as_the_table_says(event, state, cell):
+    """No call is undefined in any state, and a refused one changes nothing."""
+    writer = FakeWriter()
+    output = in_state(state, writer)
+    assert output.state is state
+    writer.space = 100
+    if cell in RAISED:
+        with pytest.raises(RAISED[cell]):
+            EVENTS[event](output)
+        after = state
+    else:
+        returned = EVENTS[event](output)
+        assert (returned is False) is (cell == "False")
+        after = state if cell in ("=", "False") else OutputState[cell]
+    assert output.state is after
+
+
+@pytest.mark.parametrize("state", OutputState)
+@pytest.mark.parametrize("event", ["start", "send", "send last", "abort", "cancel"])
+def test_an_exchange_that_is_not_the_owner_changes_nothing(state, event):
+    """Whatever state the output is in, it is the owner's alone."""
+    output = in_state(state, FakeWriter())
+    stranger = object()
+    calls = {
+        "start": lambda: output.start(stranger),
+        "send": lambda: output.send(stranger, (b"x",), last=False),
+        "send last": lambda: output.send(stranger, (b"x",), last=True),
+        "abort": lambda: output.abort(stranger),
+        "cancel": lambda: output.cancel(stranger, only_queued=False),
+    }
+    if event.startswith("send"):
+        with pytest.raises(ClientDisconnected):
+            calls[event]()
+    else:
+        assert not calls[event]()
+    assert output.state is state
+
+
+@pytest.mark.parametrize(
+    ("state", "started"), [("QUEUED", False), ("SENDING", True), ("FLUSHING", True)]
+)
+@pytest.mark.parametrize("broken", [True, False])
+def test_closing_tells_whether_a_thread_has_started(state, broken, started):
+    """The event loop has to free what an exchange holds that no thread will start on."""
+    output = in_state(OutputState[state], FakeWriter())
+    if broken:
+        output.abort(OWNER)
+        assert not output.start(OWNER)
+    assert output.close() == (OWNER, started)
+
+
+# The event loop's own responses
+
+
+def test_a_response_of_the_loops_own_is_one_call():
+    """What the kernel takes is finished at once, and its end is noted."""
+    writer, wake = FakeWriter(), Signal()
+    output = ResponseOutput(writer, wake, OutputLimits())
+    output.answer(b"refused", close=True)
+    assert (writer.taken, writer.calls, wake.count) == (b"refused", ["send"], 0)
+    assert not output.in_use()
+    assert output.must_close
+
+
+@pytest.mark.parametrize("any_thread", [True, False])
+@pytest.mark.parametrize("limits", [(0, 0), (0, 64), (2, 3)])
+def test_the_loop_never_waits_for_room_that_it_alone_makes(any_thread, limits, monkeypatch):
+    """Its responses are kept in memory, whatever the limits are, and no thread is needed."""
+    writer, wake = FakeWriter(0, any_thread=any_thread), Signal()
+    monkeypatch.setattr(writer, "wait", lambda seconds: pytest.fail("the loop waits"))
+    output = ResponseOutput(writer, wake, OutputLimits(*limits))
+    output.send_interim(b"continue ")
+    output.send_interim(b"again ")
+    output.answer(b"refused" * 20, close=False)
+    assert wake.count >= 1
+    assert output.in_use()
+    assert drained(output, writer) is DrainResult.FINISHED
+    assert writer.taken == b"continue again " + b"refused" * 20
+
+
+def test_a_response_goes_on_behind_what_the_loop_sent():
+    """100 (Continue) that the client has not read yet comes before the response."""
+    writer = FakeWriter(0)
+    output = ResponseOutput(writer, Signal(), OutputLimits())
+    output.send_interim(b"continue ")
+    output.assign(OWNER)
+    assert output.start(OWNER)
+    output.send(OWNER, (b"response",), last=True)
+    assert drained(output, writer) is DrainResult.FINISHED
+    assert writer.taken == b"continue response"
+
+
+def test_nothing_follows_an_interim_response_that_was_cut_off():
+    """A response of the loop's own after a cancelled one never begins in the middle of that."""
+    writer, wake = FakeWriter(2), Signal()
+    with no_descriptor_leaks():
+        output = assigned(writer, wake, memory=3, spool=100)
+        output.send(OWNER, (b"hint",), last=False)
+        output.send(OWNER, (b"hint",), last=False)
+        assert output.cancel(OWNER, only_queued=False)
+        with pytest.raises(ClientDisconnected):
+            output.answer(b"too late", close=False)
+        assert output.state is OutputState.BROKEN
+        output.close()
+    assert writer.taken == b"hi"
+
+
+# A writer that takes no more
+
+
+def test_a_client_that_does_not_read_costs_no_reads_and_no_wake_ups(monkeypatch):
+    """After EAGAIN nothing is read from the spool, and the loop is woken when it can send."""
+    reads = []
+    peek = Spool.peek
+    monkeypatch.setattr(Spool, "peek", lambda spool: reads.append(1) or peek(spool))
+    writer, wake = FakeWriter(10), Signal()
+    output = assigned(writer, wake, memory=100, spool=100_000)
+    block = b"x" * 40
+    for _ in range(5):
+        output.send(OWNER, (block,), last=False)
+    assert output.drain() is DrainResult.BLOCKED
+    count, looks, calls = wake.count, len(reads), len(writer.calls)
+    for _ in range(500):
+        output.send(OWNER, (block,), last=False)
+        assert output.drain() is DrainResult.BLOCKED
+    output.send(OWNER, (), last=True)
+    assert (wake.count, len(reads), len(writer.calls)) == (count, looks, calls)
+    writer.space = 50
+    assert drain(output) is DrainResult.BLOCKED
+    assert len(reads) == looks + 1
+    assert drained(output, writer, 5000) is DrainResult.FINISHED
+    assert writer.taken == block * 505
+    assert len(reads) <= looks + 10
+    output.close()
+
+
+def test_a_thread_that_waits_for_space_wakes_nobody_while_the_client_does_not_read(worker):
+    """The loop waits for the descriptor: only when that is writable is there work for it."""
+    writer, wake = FakeWriter(0), Signal()
+    output = assigned(writer, wake, memory=10, spool=64)
+    output.send(OWNER, (b"12345",), last=False)
+    assert output.drain() is DrainResult.BLOCKED
+    count = wake.count
+    future = worker.submit(feed, output, [b"x" * 100] * 3)
+    eventually(lambda: output._space is not None)
+    assert wake.count == count
+    while not future.done() or output.in_use():
+        writer.space = 50
+        drain(output)
+    assert writer.taken == b"12345" + b"x" * 300
+    output.close()
+
+
 # Every place where the system can fail
 
 
-def say(outlet, step, file):
+def say(output, step, file):
     """One call of a worker's."""
     if step[0] == "file":
-        outlet.send_file(OWNER, step[1], FileRange(file.fileno(), 5, 60), close=False)
+        output.send_file(OWNER, step[1], FileRange(file.fileno(), 5, 60), close=False)
     else:
-        outlet.send(OWNER, step[1], last=step[0] == "last")
+        output.send(OWNER, step[1], last=step[0] == "last")
 
 
 RESPONSES = {
@@ -216,20 +437,20 @@ def whole(response, file):
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES)
 @pytest.mark.parametrize("step", [1, 3, 1000])
 def test_a_port_that_is_full_at_any_place_loses_nothing(response, step, file):
-    """Whenever the kernel takes no more, the rest follows in order, and the outlet is free."""
+    """Whenever the kernel takes no more, the rest follows in order, and the output is free."""
     expected = whole(response, file)
     with no_descriptor_leaks():
         for k in range(len(expected) + 1):
-            port = FakePort(room=k)
-            outlet = lent(port)
+            writer = FakeWriter(space=k)
+            output = assigned(writer)
             for call in response:
-                say(outlet, call, file)
-            if outlet.in_use():
-                assert drained(outlet, port, step) is DrainResult.FINISHED
-            assert port.taken == expected
-            assert not outlet.in_use()
-            assert outlet.close() is None
-            assert port.closed
+                say(output, call, file)
+            if output.in_use():
+                assert drained(output, writer, step) is DrainResult.FINISHED
+            assert writer.taken == expected
+            assert not output.in_use()
+            assert output.close().owner is None
+            assert writer.closed
 
 
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES)
@@ -240,96 +461,96 @@ def test_a_port_that_breaks_at_any_place_is_given_up(response, code, at_once, fi
     expected = whole(response, file)
     with no_descriptor_leaks():
         for k in range(len(expected)):
-            port, wake = FakePort(k, OSError(code, "gone") if at_once else None), Signal()
-            outlet = lent(port, wake)
-            outlet.in_use()
+            writer, wake = FakeWriter(k, OSError(code, "gone") if at_once else None), Signal()
+            output = assigned(writer, wake)
+            output.in_use()
             broken_at_once = False
             for call in response:
                 try:
-                    say(outlet, call, file)
+                    say(output, call, file)
                 except ClientDisconnected:
                     broken_at_once = True
                     break
-                if not port.room:
-                    port.error = OSError(code, "gone")
+                if not writer.space:
+                    writer.error = OSError(code, "gone")
             if not broken_at_once:
-                port.error = OSError(code, "gone")
-                assert outlet.drain() is DrainResult.BROKEN
-            assert outlet.drain() is DrainResult.BROKEN
-            assert outlet.broken
+                writer.error = OSError(code, "gone")
+                assert drain(output) is DrainResult.BROKEN
+            assert drain(output) is DrainResult.BROKEN
+            assert output.state is OutputState.BROKEN
             assert wake.count >= 1
-            outlet.close()
-            assert outlet.close() is None
-            assert expected.startswith(port.taken)
+            output.close()
+            assert output.close().owner is None
+            assert expected.startswith(writer.taken)
 
 
 def test_closing_tells_whose_response_was_cut_off():
     """The loop learns which exchange to tell that its client has gone, if any."""
-    outlet = lent(FakePort())
-    assert outlet.close() is OWNER
-    assert outlet.drain() is DrainResult.BROKEN
-    outlet = lent(FakePort(room=0))
-    outlet.send(OWNER, (b"x",), last=True)
-    assert outlet.close() is OWNER
-    outlet = lent(FakePort())
-    outlet.send(OWNER, (b"x",), last=True)
-    assert outlet.close() is None
+    output = assigned(FakeWriter())
+    assert output.close().owner is OWNER
+    assert drain(output) is DrainResult.BROKEN
+    output = assigned(FakeWriter(space=0))
+    output.send(OWNER, (b"x",), last=True)
+    assert output.close().owner is OWNER
+    output = assigned(FakeWriter())
+    output.send(OWNER, (b"x",), last=True)
+    assert output.close().owner is None
 
 
-@pytest.mark.parametrize("room", [0, 2, 4, 9])
-def test_a_file_without_a_descriptor_for_its_duplicate_is_torn(room, file, monkeypatch):
+@pytest.mark.parametrize("space", [0, 2, 4, 9])
+def test_a_file_without_a_descriptor_for_its_duplicate_is_torn(space, file, monkeypatch):
     """No descriptor is left (EMFILE): the response cannot be finished, and must not look it."""
 
     def no_descriptor(_):
         raise OSError(errno.EMFILE, "too many open files")
 
-    monkeypatch.setattr(backlog_module.os, "dup", no_descriptor)
-    outlet = lent(FakePort(room=room))
+    monkeypatch.setattr(buffer_module.os, "dup", no_descriptor)
+    output = assigned(FakeWriter(space=space))
     with pytest.raises(ClientDisconnected):
-        outlet.send_file(OWNER, b"head", FileRange(file.fileno(), 0, 60), close=False)
-    assert outlet.broken
-    assert outlet.in_use()
-    assert outlet.close() is OWNER
+        output.send_file(OWNER, b"head", FileRange(file.fileno(), 0, 60), close=False)
+    assert output.state is OutputState.BROKEN
+    assert output.in_use()
+    assert output.close().owner is OWNER
 
 
-@pytest.mark.parametrize("room", [0, 4, 9])
-def test_a_file_that_became_shorter_is_torn(room, tmp_path):
+@pytest.mark.parametrize("space", [0, 4, 9])
+def test_a_file_that_became_shorter_is_torn(space, tmp_path):
     """The end of the file before its time breaks the connection, at once or when drained."""
     path = tmp_path / "short"
     path.write_bytes(b"abc")
     with path.open("rb") as file:
-        port = FakePort(room=room)
-        outlet = lent(port)
+        writer = FakeWriter(space=space)
+        output = assigned(writer)
         part = FileRange(file.fileno(), 3, 5)
-        if room > 4:
+        if space > 4:
             with pytest.raises(ClientDisconnected):
-                outlet.send_file(OWNER, b"head", part, close=False)
+                output.send_file(OWNER, b"head", part, close=False)
         else:
-            outlet.send_file(OWNER, b"head", part, close=False)
-            assert drained(outlet, port) is DrainResult.BROKEN
-        assert outlet.broken
-        outlet.close()
+            output.send_file(OWNER, b"head", part, close=False)
+            assert drained(output, writer) is DrainResult.BROKEN
+        assert output.state is OutputState.BROKEN
+        output.close()
 
 
-@pytest.mark.parametrize("room", [0, 2, 4])
-def test_a_file_of_no_bytes_is_finished_with_its_head(file, room):
+@pytest.mark.parametrize("space", [0, 2, 4])
+def test_a_file_of_no_bytes_is_finished_with_its_head(file, space):
     """An answer to HEAD, or an empty range."""
-    port = FakePort(room=room)
-    outlet = lent(port)
-    outlet.send_file(OWNER, b"head", FileRange(file.fileno(), 0, 0), close=True)
-    if room < 4:
-        assert drained(outlet, port) is DrainResult.FINISHED
-    assert port.taken == b"head"
-    assert not outlet.in_use()
-    assert outlet.closing
+    writer = FakeWriter(space=space)
+    output = assigned(writer)
+    output.send_file(OWNER, b"head", FileRange(file.fileno(), 0, 0), close=True)
+    if space < 4:
+        assert drained(output, writer) is DrainResult.FINISHED
+    assert writer.taken == b"head"
+    assert not output.in_use()
+    assert output.must_close
 
 
-def test_a_closed_outlet_keeps_nobody_alive():
+def test_a_closed_output_keeps_nobody_alive():
     """It and its connection are freed one by the other, and not by the garbage collector."""
     wake = Signal()
     connection = weakref.ref(wake)
-    outlet = lent(FakePort(), wake)
-    assert outlet.close() is OWNER
+    output = assigned(FakeWriter(), wake)
+    assert output.close().owner is OWNER
     del wake
     assert connection() is None
 
@@ -338,21 +559,233 @@ def test_receiving_ends_with_the_descriptor():
     """While it is there, bytes come by it; a closed one may be another connection's by now."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        outlet = ResponseOutput(SocketWriter(ours), bool, OutputLimits())
+        output = ResponseOutput(SocketWriter(ours), bool, OutputLimits())
         buffer = memoryview(bytearray(3))
         theirs.send(b"abc")
-        assert outlet.receive_into(buffer) == 3
+        assert output.receive_into(buffer) == 3
         assert buffer == b"abc"
-        outlet.close()
+        output.close()
         theirs.send(b"def")
         with pytest.raises(ClientDisconnected):
-            outlet.receive_into(buffer)
+            output.receive_into(buffer)
         assert buffer == b"abc"
 
 
 def test_nothing_is_received_by_a_port_of_the_loops():
     """What transforms bytes (TLS) does so on the loop."""
     with pytest.raises(ClientDisconnected):
-        ResponseOutput(FakePort(any_thread=False), bool, OutputLimits()).receive_into(
+        ResponseOutput(FakeWriter(any_thread=False), bool, OutputLimits()).receive_into(
             memoryview(b"")
         )
+
+
+# What the kernel does not take at once
+
+
+@pytest.fixture
+def worker():
+    """A thread that sends."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def feed(output, blocks):
+    """What a worker does with a response in blocks."""
+    for block in blocks:
+        output.send(OWNER, (block,), last=False)
+    output.send(OWNER, (), last=True)
+
+
+def drain_for(output, writer, wake, future, rng=None, most=50):
+    """What the loop does until the worker is done and everything is sent."""
+    while True:
+        wake.wait()
+        while True:
+            writer.space = rng.randint(1, most) if rng else most
+            if (result := drain(output)) is not DrainResult.BLOCKED:
+                break
+        if not output.in_use():
+            future.result(PATIENCE)
+            return
+        assert result is DrainResult.EMPTY
+
+
+@pytest.mark.parametrize(
+    ("memory", "spool"), [(1000, 0), (0, 0), (10, 0), (10, 64), (0, 64), (10, 10_000), (50, 7)]
+)
+def test_a_worker_sends_more_than_is_kept(worker, memory, spool):
+    """Whatever the bounds, the worker waits as it must and all bytes leave in order."""
+    blocks = [bytes([65 + n % 26]) * (n * 13 % 90 + 1) for n in range(40)]
+    with no_descriptor_leaks():
+        writer, wake = FakeWriter(space=0), Signal()
+        output = assigned(writer, wake, memory=memory, spool=spool)
+        drain_for(output, writer, wake, worker.submit(feed, output, blocks))
+        assert writer.taken == b"".join(blocks)
+        output.close()
+
+
+def test_thousands_of_interleavings_of_send_and_drain(worker):
+    """Two threads against one output, with random bounds, blocks and rooms: the same bytes."""
+    with no_descriptor_leaks():
+        for seed in range(1500):
+            rng = random.Random(seed)
+            blocks = [rng.randbytes(rng.randint(1, 60)) for _ in range(rng.randint(1, 8))]
+            writer, wake = FakeWriter(space=rng.randint(0, 30)), Signal()
+            limits = {"memory": rng.choice((0, 20, 60)), "spool": rng.choice((0, 16, 64, 500))}
+            output = assigned(writer, wake, **limits, notify=True)
+            future = worker.submit(feed, output, blocks)
+            drain_for(output, writer, wake, future, rng)
+            assert writer.taken == b"".join(blocks), seed
+            output.close()
+
+
+def test_thousands_of_interleavings_of_send_and_close(worker):
+    """A close at any moment frees the worker, closes every file once, and sends nothing after."""
+    with no_descriptor_leaks():
+        for seed in range(1500):
+            rng = random.Random(seed)
+            blocks = [rng.randbytes(rng.randint(1, 60)) for _ in range(8)]
+            writer, wake = FakeWriter(space=rng.randint(0, 30)), Signal()
+            limits = {"memory": rng.choice((0, 20, 60)), "spool": rng.choice((0, 16, 64, 500))}
+            output = assigned(writer, wake, **limits)
+            future = worker.submit(feed, output, blocks)
+            for _ in range(rng.randint(0, 4)):
+                drain(output)
+            output.close()
+            error = future.exception(PATIENCE)
+            assert error is None or isinstance(error, ClientDisconnected)
+            assert b"".join(blocks).startswith(writer.taken)
+
+
+@pytest.mark.parametrize("spool", [0, 64])
+def test_a_worker_that_waits_is_freed_by_a_close(worker, spool):
+    """The client has gone: waiting for it ends, and the spool's file is closed."""
+    with no_descriptor_leaks():
+        writer, wake = FakeWriter(space=0), Signal()
+        output = assigned(writer, wake, memory=10, spool=spool)
+        future = worker.submit(feed, output, [b"x" * 100] * 3)
+        while output._space is None:
+            wake.wait()
+        assert output.close().owner is OWNER
+        assert isinstance(future.exception(PATIENCE), ClientDisconnected)
+
+
+def test_a_close_while_the_spool_is_written_leaves_the_file_to_the_writer(worker, monkeypatch):
+    """The descriptor is not closed under a thread that uses it, and is closed afterwards."""
+    begun, go_on = Event(), Event()
+    write_at = Spool.write_at
+
+    def slow(region, data):
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return write_at(region, data)
+
+    monkeypatch.setattr(Spool, "write_at", staticmethod(slow))
+    with no_descriptor_leaks():
+        output = assigned(FakeWriter(space=0), memory=0, spool=64)
+        future = worker.submit(feed, output, [b"x" * 100])
+        assert begun.wait(PATIENCE)
+        assert drain(output) is DrainResult.EMPTY
+        assert output.close().owner is OWNER
+        go_on.set()
+        assert isinstance(future.exception(PATIENCE), ClientDisconnected)
+
+
+@pytest.mark.parametrize("space", [0, 5, 30])
+def test_a_full_disk_leaves_memory_to_wait_in(worker, monkeypatch, caplog, space):
+    """When the spool cannot be written any more, the worker waits for space, and loses nothing."""
+    write_at = Spool.write_at
+
+    def full(region, data):
+        nonlocal space
+        if not space:
+            raise OSError(errno.ENOSPC, "no space left")
+        written = write_at(region, data[: min(space, 10)])
+        space -= written
+        return written
+
+    monkeypatch.setattr(Spool, "write_at", staticmethod(full))
+    blocks = [b"a" * 30, b"b" * 70, b"c" * 30]
+    with no_descriptor_leaks():
+        writer, wake = FakeWriter(space=0), Signal()
+        output = assigned(writer, wake, memory=40, spool=1000)
+        drain_for(output, writer, wake, worker.submit(feed, output, blocks))
+        assert writer.taken == b"".join(blocks)
+        output.close()
+    assert "cannot be written: " in caplog.text
+
+
+def test_progress_is_noted_from_the_moment_something_waits(monkeypatch):
+    """The write timeout counts from when the client was first slow, and from each byte it took."""
+    now = 100.0
+    for module in (output_module, output_module):
+        monkeypatch.setattr(module, "monotonic", lambda: now)
+    writer = FakeWriter(space=0)
+    output = assigned(writer)
+    output.send(OWNER, (b"abc",), last=False)
+    assert output.progress_at == 100
+    now = 101.0
+    output.send(OWNER, (b"def",), last=False)
+    assert drain(output) is DrainResult.BLOCKED
+    assert output.progress_at == 100
+    now, writer.space = 102.0, 1
+    assert drain(output) is DrainResult.BLOCKED
+    assert output.progress_at == 102
+    now, writer.space = 103.0, 10
+    assert drain(output) is DrainResult.EMPTY
+    now, writer.space = 110.0, 0
+    output.send(OWNER, (b"ghi",), last=True)
+    assert output.progress_at == 110
+    now, writer.space = 111.0, 9
+    assert drain(output) is DrainResult.FINISHED
+    assert output.finished_at == 111
+
+
+# Patience
+
+
+class FastWriter(FakeWriter):
+    """A client that has always read what was sent, a moment later."""
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.waits = 0
+        self.refill = space
+
+    def wait(self, seconds):
+        """Make space again."""
+        self.waits += 1
+        self.space = self.refill
+        return True
+
+
+def test_a_quick_client_is_waited_for_while_the_response_goes_on():
+    """What a client that reads fast cannot take at once does not make the detour by the buffer."""
+    writer, wake = FastWriter(10), Signal()
+    output = assigned(writer, wake)
+    output.send(OWNER, (b"x" * 25, b"y" * 5), last=False)
+    assert writer.taken == b"x" * 25 + b"y" * 5
+    assert writer.waits == 2
+    assert not output.pending
+    assert wake.count == 0
+
+
+def test_nobody_is_waited_for_at_the_end_of_a_response():
+    """A response that is finished holds no thread, however fast its client reads."""
+    writer, wake = FastWriter(10), Signal()
+    output = assigned(writer, wake)
+    output.send(OWNER, (b"x" * 25,), last=True)
+    assert writer.waits == 0
+    assert output.pending
+
+
+def test_a_slow_client_is_waited_for_once():
+    """Who has read nothing in time is not waited for again in the same response."""
+    writer, wake = FakeWriter(0), Signal()
+    waits = []
+    writer.wait = waits.append
+    output = assigned(writer, wake)
+    output.send(OWNER, (b"abc",), last=False)
+    output.send(OWNER, (b"def",), last=False)
+    assert len(waits) == 1
+    assert output.pending

@@ -100,7 +100,7 @@ def test_slow_readers_cost_neither_threads_nor_memory(serve_on_loops, connect, b
         good.get()
         assert good.read_response()[2] == b"small"
     eventually(lambda: all(c._output.pending for c in slow_ones(server)))
-    backlogs = [connection._output._backlog for connection in slow_ones(server)]
+    backlogs = [connection._output._buffer for connection in slow_ones(server)]
     assert len(backlogs) == READERS
     assert sum(backlog.memory for backlog in backlogs) <= READERS * MEMORY_BUFFER
     assert FREE_THREADED or resident_bytes() - before < READERS * len(BIG) / 3
