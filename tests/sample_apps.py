@@ -56,14 +56,10 @@ def workers(
     directory: Path,
     *arguments: str,
     wrapper: tuple[str, ...] = (),
-    alone: bool = False,
     **variables: str,
 ) -> Iterator[tuple[Program, tuple[str, int]]]:
-    """Serve the application in ``directory`` for a block; the program, and where it listens.
-
-    ``alone`` lets a single worker do without a supervisor for as long as it can.
-    """
-    with starting(directory, *arguments, wrapper=wrapper, alone=alone, **variables) as program:
+    """Serve the application in ``directory`` for a block; the program, and where it listens."""
+    with starting(directory, *arguments, wrapper=wrapper, **variables) as program:
         url = urlsplit(program.expect(LISTENING)[1])
         yield program, (url.hostname or "", url.port or 0)
 
@@ -73,14 +69,10 @@ def starting(
     directory: Path,
     *arguments: str,
     wrapper: tuple[str, ...] = (),
-    alone: bool = False,
     **variables: str,
 ) -> Iterator[Program]:
     """As `workers`, without waiting until it serves."""
     options = ("--bind", "127.0.0.1:0", "--no-access-log", "--log-level", "debug")
-    if not alone:
-        # A worker that is to be replaced one day has a supervisor from the start.
-        options += ("--max-lifetime", "1000h")
     command = (sys.executable, "-m", "aiowsgi", "served_app:app", "--app-dir", str(directory))
     # Two versions of one module may be written within a second: compiled files would hide one.
     variables = {"PYTHONDONTWRITEBYTECODE": "1", **variables}
@@ -98,7 +90,7 @@ sys.exit(aiowsgi.serve(app, bind="127.0.0.1:0", access_log=False, **{options}))
 
 
 @contextmanager
-def solo(
+def single_process(
     directory: Path, text: str = PID_APP, *, env: dict[str, str] | None = None, **options: object
 ) -> Iterator[tuple[Program, tuple[str, int]]]:
     """Run a program that serves its own application, for a block."""

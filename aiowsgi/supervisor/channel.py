@@ -1,31 +1,28 @@
-"""What a supervisor and its worker say to each other: one JSON object on a line, both ways.
+"""Messages between the supervisor and a worker: JSON objects, one on each line, in both directions.
 
-==============  ==========  ======================================================================
-kind            from        meaning, and further members
-==============  ==========  ======================================================================
-``charge``      supervisor  first of all: what to serve. ``app``; ``config``, options in the
-                            notation of files; ``sockets``, for each listener its descriptor, its
-                            name, and whether the supervisor had it from elsewhere; ``board``, the
-                            descriptor of a `ConnectionCounts`, and ``place``, the worker's place
-                            there
-``retire``      supervisor  accept no more, finish what has begun, exit; within ``grace`` seconds,
-                            or without a bound where that is null
-``reopen``      supervisor  reopen log files
-``look``        supervisor  send a ``report``, and in it ``number``; ``interest`` says how much
-``failed``      worker      it cannot serve: ``error``, the name of an exception of ours;
-                            ``message``; ``traceback``, of the application, or empty
-``ready``       worker      it accepts; ``broken``, message and traceback of an application in
-                            whose place an error page is served, or empty
-``draining``    worker      it has closed its listeners, and finishes what has begun
-``beat``        worker      its event loop is alive; about once in `BEAT` seconds
-``worn``        worker      it should be replaced; ``reason``; ``unfit``, whether it should get no
-                            requests until then
-``report``      worker      what it does (``server/status.py``): ``report``; ``number`` of the look
-                            that this answers, or 0 for the last one, of a worker that ends
-==============  ==========  ======================================================================
+What a worker is to serve is not among them: it is forked with that in memory (``worker.py``).
 
-The end of the stream is news too: to a worker, that its supervisor is gone. A kind that is unknown
-is for a later version, and passed over.
+============  ==========  =======================================================================
+kind          from        meaning, and further members
+============  ==========  =======================================================================
+``retire``    supervisor  accept no more, finish what has begun, exit: within ``grace`` seconds,
+                          or without a limit if that is null
+``reopen``    supervisor  reopen the log files
+``look``      supervisor  send a ``report`` with this ``number``; ``interest`` says how detailed
+``failed``    worker      it cannot serve: ``error``, the name of an exception of ours;
+                          ``message``; ``traceback``, of the application, or empty
+``ready``     worker      it accepts; ``broken``: message and traceback of an application in whose
+                          place an error page is served, or empty
+``draining``  worker      it has closed its listeners, and finishes what has begun
+``beat``      worker      its event loop runs; about once in `BEAT` seconds
+``expired``   worker      it should be replaced; ``reason``; ``unfit``, whether it should get no
+                          requests until then
+``report``    worker      what it does (``server/status.py``): ``report``; ``number`` of the look
+                          that it answers, or `LAST_REPORT` from a worker that ends
+============  ==========  =======================================================================
+
+The end of the stream has a meaning too: to a worker, that its supervisor has ended. A message of an
+unknown kind is ignored.
 """
 
 from __future__ import annotations
@@ -34,15 +31,15 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
-__all__ = ["BEAT", "FAREWELL", "Channel", "Message", "encode", "read_first"]
+__all__ = ["BEAT", "LAST_REPORT", "Channel", "Message", "encode"]
 
 BEAT: Final = 1.0
-"""Seconds between two beats. A guess: what watches them thinks in tens of seconds."""
+"""Seconds between two beats. A guess: the limits that are checked by them are tens of seconds."""
 
-FAREWELL: Final = 0
-"""The number of a report that nobody has asked for: a worker's last."""
+LAST_REPORT: Final = 0
+"""The number of the report that a worker sends by itself when it ends."""
 
 Message: TypeAlias = dict[str, Any]
 
@@ -52,23 +49,8 @@ def encode(kind: str, **members: object) -> bytes:
     return json.dumps({"kind": kind, **members}).encode() + b"\n"
 
 
-def read_first(sock: socket.socket) -> Message:
-    """Wait for the first message on a blocking socket, and leave what follows it unread.
-
-    Raises EOFError where the other side has gone.
-    """
-    line = b""
-    while not line.endswith(b"\n"):
-        seen = sock.recv(_CHUNK, socket.MSG_PEEK)
-        if not seen:
-            raise EOFError("the supervisor has gone")
-        end = seen.find(b"\n") + 1
-        line += sock.recv(end or len(seen))
-    return cast("Message", json.loads(line))
-
-
 class Channel:
-    """One end of the conversation, on an event loop. It owns its socket."""
+    """One end of the socket pair, on an event loop. It owns its socket."""
 
     def __init__(
         self,
@@ -77,21 +59,21 @@ class Channel:
         received: Callable[[Message], object],
         ended: Callable[[], object],
     ) -> None:
-        """``received`` takes each message; ``ended`` is called when the other side has gone."""
+        """``received`` takes each message; ``ended`` is called when the other end is closed."""
         self._loop = loop
         self._socket = sock
         self._received = received
         self._ended = ended
         # Part of a line.
         self._partial = b""
-        # What the kernel had no room for.
+        # Bytes that the kernel had no room for.
         self._unsent = b""
         self._closed = False
         sock.settimeout(0)
         loop.add_reader(sock.fileno(), self.pump)
 
     def pump(self) -> None:
-        """Take what has come; called by the loop, and by who cannot wait for the loop."""
+        """Read and deliver what has come; the loop calls this, and whoever cannot wait for it."""
         while not self._closed:
             try:
                 data = self._socket.recv(_CHUNK)
@@ -108,13 +90,13 @@ class Channel:
                 self._received(json.loads(line))
 
     def send(self, kind: str, **members: object) -> None:
-        """Say something; it is lost where the other side has gone, which ``ended`` tells."""
+        """Send a message; it is lost if the other end is closed, which ``ended`` tells."""
         if not self._closed:
             self._unsent += encode(kind, **members)
             self._flush()
 
     def beat(self) -> None:
-        """Say that this side is alive, unless the other has not even taken what was said before."""
+        """Say that this loop runs, unless the other side has not read what was sent before."""
         if not self._unsent:
             self.send("beat")
 
@@ -126,7 +108,7 @@ class Channel:
             self._loop.add_writer(fd, self._flush)
             return
         except OSError:
-            # Gone; what it said before is still to be read.
+            # The other end is closed; what it sent before is still to be read.
             self._unsent = b""
         if self._unsent:
             self._loop.add_writer(fd, self._flush)
@@ -134,7 +116,7 @@ class Channel:
             self._loop.remove_writer(fd)
 
     def close(self) -> None:
-        """Neither speak nor listen any more. Idempotent."""
+        """Send and receive nothing more. Idempotent."""
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._socket.fileno())

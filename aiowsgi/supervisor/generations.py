@@ -1,12 +1,12 @@
-"""Generations of workers: what each of them is to run, and how one follows another.
+"""Generations of workers: what each of them serves, and how one follows another.
 
 The first has the configuration that the process was started with. A later one begins with reading
-that again, and comes in one of two ways: *on trial*, with one worker, whose generation becomes the
-present one when that worker serves, and is forgotten otherwise; or *at once*, as in development.
-What belongs to the supervising process rather than to its workers (`FIXED`) stays as it is.
+the configuration again, and comes in one of two ways: *on trial*, with one worker, so that it
+becomes the present generation when that worker serves, and is forgotten otherwise; or *at once*, as
+in development. Options that belong to the supervising process (`FIXED`) stay as they are.
 
-Which workers are started and sent away for the sake of a generation is decided elsewhere
-(``supervisor/plan.py``); so is what is told of it (``supervisor/supervisor.py``).
+Which workers are started and retired for a generation is decided elsewhere
+(``supervisor/plan.py``), and so is what is reported of it (``supervisor/supervisor.py``).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiowsgi.exceptions import ConfigError
-from aiowsgi.supervisor.spawn import charge
+from aiowsgi.supervisor.worker import Assignment
 from aiowsgi.system.cpu_count import usable_cpus
 
 if TYPE_CHECKING:
     from aiowsgi.config.options import Config
     from aiowsgi.net.listeners import Listeners
-    from aiowsgi.supervisor.channel import Message
+    from aiowsgi.supervisor.connection_counts import ConnectionCounts
     from aiowsgi.supervisor.worker_group import WorkerGroup, WorkerProcess
 
 __all__ = ["FIXED", "Generation", "Generations"]
@@ -35,20 +35,24 @@ FIXED: Final = (
     *("admin", "admin_token_file", "pid", "user", "group"),
     *("reload", "reload_dir", "reload_include", "reload_exclude"),
 )
-"""Options that take a restart."""
+"""Options that need a restart to change."""
 
 
 class Generation(NamedTuple):
-    """A configuration, and what its workers are told."""
+    """A configuration, and what its workers serve."""
 
     number: int
     """1 for the first; each has a greater one than those before it."""
-    config: Config
-    charge: Message
+    assignment: Assignment
+
+    @property
+    def config(self) -> Config:
+        """Its options."""
+        return self.assignment.config
 
     @property
     def size(self) -> int:
-        """Workers that it asks for."""
+        """Number of workers that it asks for."""
         return self.config.workers or usable_cpus()
 
     @property
@@ -60,29 +64,35 @@ class Generation(NamedTuple):
 class Generations:
     """The present one, and the one that is on trial."""
 
-    def __init__(self, config: Config, listeners: Listeners, reread: Callable[[], Config]) -> None:
-        """``config.app`` names the application. ``reread`` gives the configuration of now, and
-        raises ConfigError."""
+    def __init__(
+        self,
+        config: Config,
+        listeners: Listeners,
+        counts: ConnectionCounts,
+        reread: Callable[[], Config],
+    ) -> None:
+        """``config.app`` names the application. ``reread`` returns the configuration as it is now,
+        and raises ConfigError."""
         self._listeners = listeners
+        self._counts = counts
         self._reread = reread
-        # Of the newest, whatever became of it.
+        # Number of the newest one, whether it has failed or not.
         self._number = 0
         self.present = self._make(config)
-        """What workers are to be."""
-        # The generation and the worker that are on trial.
+        """What workers are to serve."""
+        # The generation and the worker that are on trial; None if there are none.
         self._trial: tuple[Generation, WorkerProcess] | None = None
 
     def _make(self, config: Config) -> Generation:
-        assert config.app is not None
         self._number += 1
-        return Generation(self._number, config, charge(config.app, config, self._listeners))
+        return Generation(self._number, Assignment(config, self._listeners, self._counts))
 
     def _read_again(self) -> Config:
         old, new = self.present.config, self._reread()
         kept = {name: getattr(old, name) for name in FIXED}
         for name, value in kept.items():
             if getattr(new, name) != value:
-                logger.warning("%s has changed, which takes a restart", name)
+                logger.warning("%s has changed; restart the server for it to take effect", name)
         if new.app is None:
             raise ConfigError("no application is named any more")
         return replace(new, **kept)
@@ -94,19 +104,19 @@ class Generations:
         """Whether one is on trial."""
         return self._trial is not None
 
-    def try_next(self, crew: WorkerGroup) -> None:
-        """Start a worker with what there is now; it takes the place of one that is on trial.
+    def try_next(self, workers: WorkerGroup) -> None:
+        """Start a worker with what there is now; it replaces one that is on trial.
 
         Raises ConfigError and OSError, and then none is on trial.
         """
         if self._trial is not None:
             (_, worker), self._trial = self._trial, None
-            crew.retire(worker, 0.0)
+            workers.retire(worker, 0.0)
         new = self._make(self._read_again())
-        self._trial = new, crew.start(new.number, new.charge, self._listeners)
+        self._trial = new, workers.start(new)
 
     def passed(self, worker: WorkerProcess) -> bool:
-        """A worker serves: if it is the one on trial, its generation is now the present one."""
+        """A worker serves: if it is the one on trial, its generation is the present one now."""
         if self._trial is None or self._trial[1] is not worker:
             return False
         self.present, self._trial = self._trial[0], None
@@ -122,7 +132,7 @@ class Generations:
     # At once
 
     def renew(self) -> None:
-        """Go on to the next, with the old configuration where that of now is none."""
+        """Go on to the next, with the old configuration if the present one is wrong."""
         try:
             config = self._read_again()
         except ConfigError as error:

@@ -1,20 +1,22 @@
 """Blocking ways to serve: what the command line calls, and ``aiowsgi.serve`` and ``aiowsgi.run``.
 
-An application that is *named* is served by worker processes under a supervisor
-(``supervisor/supervisor.py``), or, with one worker, by this process for as long as no second one is
-needed (``supervisor/single.py``). One that is *given*, as an object, cannot be imported a second
-time: it is served by this process, and what takes a second one is refused.
+An application that is *named* is always served by worker processes under a supervisor
+(``supervisor/supervisor.py``), one or several. One that is *given*, as an object, cannot be
+imported a second time: it is served by this process (``supervisor/single.py``), and options that
+need further processes are refused.
 
 Here the process is set up as a server's: logging, descriptors, listening sockets, pid file, user.
 The order matters: what may fail comes first, and root is given up last. Exit statuses are those of
 ``cli/main.py``, and
 
-== ===========================================================================
-0  stopped by INT or TERM, everything answered
-1  stopped, but requests in progress had to be cut after ``graceful_timeout``
-4  ended by itself, since more threads hang than ``max_detached_threads``; only where one process
-   serves an application object, as workers are replaced
-== ===========================================================================
+===  ===========================================================================
+0    stopped by INT or TERM, everything answered
+1    stopped, but requests in progress were cut after ``graceful_timeout``
+4    ended by itself, as more threads hang than ``max_detached_threads``; only if
+     this process serves an application object, as workers are replaced
+130  a second INT came while stopping, or an INT before the server had started
+131  QUIT came
+===  ===========================================================================
 """
 
 from __future__ import annotations
@@ -22,16 +24,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TextIO, cast
 
 from aiowsgi.config.options import DEFAULT_BIND, FILE, OPTIONS, Config
 from aiowsgi.exceptions import ConfigError
+from aiowsgi.http1 import head_parser
 from aiowsgi.logs import setup as logs
 from aiowsgi.net.address import parse_bind
 from aiowsgi.net.listeners import Listeners, ListenOptions, open_activated, open_listeners
+from aiowsgi.supervisor.children import SIGNALS, Origin, fill_standard_descriptors
+from aiowsgi.supervisor.log_stream import LogStream
 from aiowsgi.system.descriptors import raise_descriptor_limit
 from aiowsgi.system.event_loop import loop_factory
 from aiowsgi.system.interpreter import set_switch_interval
@@ -43,12 +50,14 @@ if TYPE_CHECKING:
     from aiowsgi.config.sources import Sources
     from aiowsgi.status.aggregate import Detail
     from aiowsgi.status.metrics import Tree
-    from aiowsgi.supervisor.supervisor import Supervisor
     from aiowsgi.wsgi.handler import WSGIApplication
 
 __all__ = ["loop_factory", "run", "run_server", "serve"]
 
 logger = logging.getLogger("aiowsgi")
+
+PASSIVE_SIGNALS: Final = tuple(set(SIGNALS) - {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
+"""Signals that never end the server."""
 
 
 def serve(app: WSGIApplication, config: Config | None = None, **options: Any) -> int:
@@ -74,63 +83,62 @@ def run_server(app: str | WSGIApplication, config: Config, sources: Sources | No
     ``sources`` is where ``config`` came from, and what a reload reads again; without it, a reload
     brings new code and certificates only.
     """
-    config = _anchored(config)
-    if isinstance(app, str):
-        config = replace(config, app=app)
+    try:
+        config = _anchored(config)
+        if isinstance(app, str):
+            return _run_workers(replace(config, app=app), sources)
+        return _run_here(app, config)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _run_workers(config: Config, sources: Sources | None) -> int:
+    from aiowsgi.supervisor.supervisor import Supervisor
+
+    # Before the first of them has a handler, it would end the process or suspend it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSIVE_SIGNALS)
+    origin = Origin.now()
+    fill_standard_descriptors()
+    with LogStream.of_standard_error() as stream:
 
         def reread() -> Config:
             new = config if sources is None else _anchored(sources.load().config)
-            _configure_logs(new)
+            _configure_logs(new, stream)
             return new
 
-        return _run_alone(config, reread) if _can_be_alone(config) else _run_workers(config, reread)
-    return _run_here(app, config)
+        _import_for_workers(config)
+        with _set_up(config, stream) as process:
+            supervisor = Supervisor(
+                config,
+                process.listeners,
+                notifier=Notifier(os.environ),
+                reread=reread,
+                origin=origin,
+            )
+            main = _with_log_stream(_beside_admin(supervisor, config, process), stream)
+            if config.reload:
+                from aiowsgi.supervisor.reloader import beside_watch  # for development only
+
+                main = beside_watch(main, config, supervisor.restart)
+            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                return runner.run(main)
 
 
-def _can_be_alone(config: Config) -> bool:
-    """No second process is needed yet. Process 1 has others' children to look after."""
-    wears_out = config.max_requests or config.max_rss or config.max_lifetime
-    return config.workers == 1 and not config.reload and not wears_out and os.getpid() != 1
+def _import_for_workers(config: Config) -> None:
+    """Import what every worker needs, once for all of them. Raises ConfigError."""
+    loop_factory(config.loop)
+    head_parser(config.http)
 
 
-def _run_alone(config: Config, reread: Callable[[], Config]) -> int:
-    from aiowsgi.config.sources import prepare_process
-    from aiowsgi.supervisor.single import SingleProcess
-    from aiowsgi.wsgi.importer import load_application
-
-    def successor() -> Supervisor:
-        from aiowsgi.supervisor.supervisor import Supervisor  # only when it comes to that
-
-        new = replace(reread(), app=config.app)
-        return Supervisor(new, process.listeners, notifier=Notifier(os.environ), reread=reread)
-
-    assert config.app is not None
-    with _set_up(config) as process:
-        prepare_process(config)
-        app = load_application(config.app, factory=config.factory, app_dir=config.app_dir)
-        logs.enable_loggers()
-        solo = SingleProcess(app, config, process.listeners, Notifier(os.environ), successor)
-        set_switch_interval(config.switch_interval)
-        with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-            return runner.run(_beside_admin(solo, config, process))
+async def _with_log_stream(main: Coroutine[Any, Any, int], stream: LogStream) -> int:
+    stream.attach(asyncio.get_running_loop())
+    try:
+        return await main
+    finally:
+        stream.attach(None)
 
 
-def _run_workers(config: Config, reread: Callable[[], Config]) -> int:
-    from aiowsgi.supervisor.supervisor import Supervisor
-
-    with _set_up(config) as process:
-        notifier = Notifier(os.environ)
-        supervisor = Supervisor(config, process.listeners, notifier=notifier, reread=reread)
-        main = _beside_admin(supervisor, config, process)
-        if config.reload:
-            from aiowsgi.supervisor.reloader import beside_watch  # for development only
-
-            main = beside_watch(main, config, supervisor.restart)
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(main)
-
-
-# What takes several processes: an application given as an object is in this one only.
+# An application that is given as an object is in this process only.
 _NEED_A_NAME: Final = ("reload", "max_requests", "max_rss", "max_lifetime")
 
 
@@ -145,15 +153,16 @@ def _run_here(app: WSGIApplication, config: Config) -> int:
         )
     from aiowsgi.supervisor.single import SingleProcess
 
+    fill_standard_descriptors()
     with _set_up(config) as process:
-        solo = SingleProcess(app, config, process.listeners, Notifier(os.environ))
+        single = SingleProcess(app, config, process.listeners, Notifier(os.environ))
         set_switch_interval(config.switch_interval)
         with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-            return runner.run(_beside_admin(solo, config, process))
+            return runner.run(_beside_admin(single, config, process))
 
 
 class _Service(Protocol):
-    """What serves: a `Supervisor` or a `SingleProcess`."""
+    """A `Supervisor` or a `SingleProcess`."""
 
     async def run(self) -> int:
         """Serve until told to stop; the exit status."""
@@ -166,12 +175,11 @@ class _Service(Protocol):
 
 
 async def _beside_admin(service: _Service, config: Config, process: _Process) -> int:
-    """Run ``service``, and the admin endpoint on the same loop where it is wanted."""
+    """Run ``service``, and the admin endpoint on the same loop if it is wanted."""
     if not process.admin:
         return await service.run()
     # Imported here: most have a probe on the application itself.
     from aiowsgi.admin.site import serve_admin
-    from aiowsgi.http1 import head_parser
 
     parse_head = head_parser(config.http)
     admin = await serve_admin(service, parse_head, process.admin, process.token)
@@ -185,7 +193,7 @@ async def _beside_admin(service: _Service, config: Config, process: _Process) ->
 
 
 class _Process(NamedTuple):
-    """What was opened for it."""
+    """What was opened for this process."""
 
     listeners: Listeners
     admin: Listeners
@@ -194,9 +202,9 @@ class _Process(NamedTuple):
 
 
 @contextmanager
-def _set_up(config: Config) -> Iterator[_Process]:
-    """Make this process a server's, for a block."""
-    _configure_logs(config)
+def _set_up(config: Config, stream: LogStream | None = None) -> Iterator[_Process]:
+    """Make this process a server's, for a block; the log goes to ``stream`` if there is one."""
+    _configure_logs(config, stream)
     _, limit = raise_descriptor_limit()
     logger.debug("open files: up to %s", "any number" if limit < 0 else limit)
     identity = Identity.of(config.user, config.group)
@@ -206,6 +214,10 @@ def _set_up(config: Config) -> Iterator[_Process]:
     with ExitStack() as opened:
         listeners = opened.enter_context(closing(_open(config)))
         admin = opened.enter_context(closing(_open_admin(config)))
+        if stream is not None:
+            # A TERM now would leave the pid file behind. Before that, it may end a name server's
+            # silence; the supervisor's loop unblocks all of them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         opened.enter_context(pid_file(config.pid, identity))
         files = [listener.file for listener in (*listeners, *admin)]
         identity.chown(file.path for file in files if file is not None)
@@ -213,13 +225,22 @@ def _set_up(config: Config) -> Iterator[_Process]:
         yield _Process(listeners, admin, token)
 
 
-def _configure_logs(config: Config) -> None:
+def _configure_logs(config: Config, stream: LogStream | None = None) -> None:
     logs.configure(
         level=config.log_level,
         config=config.log_config,
         json_lines=config.access_logformat == "json",
         color=config.color,
     )
+    for handler in logger.handlers:
+        # Not a subclass: a file's handler may share nothing but the name of its stream.
+        if stream is not None and type(handler) is logging.StreamHandler:
+            _redirect(handler, stream)
+
+
+def _redirect(handler: logging.StreamHandler[TextIO], stream: LogStream) -> None:
+    if handler.stream is sys.stderr:
+        handler.setStream(cast("TextIO", stream))
 
 
 def _open(config: Config) -> Listeners:
@@ -251,7 +272,7 @@ def _options(config: Config) -> ListenOptions:
 
 
 def _anchored(config: Config) -> Config:
-    """``config`` with its files named absolutely: they are meant from here, before ``chdir``."""
+    """``config`` with absolute names of files: they are relative to here, before ``chdir``."""
     named = {
         field.name: os.path.abspath(name)
         for field in fields(config)

@@ -1,15 +1,16 @@
 """Asking all workers what they do, with a deadline, and keeping what they have counted.
 
 Each look sends ``look`` to the workers that have begun to serve, and waits for their ``report``,
-`DEADLINE` seconds at most. Who has not answered by then is shown as unresponsive: its event loop is
-stuck, or the machine is. Looks that overlap are told apart by a number.
+`DEADLINE` seconds at most. A worker that has not answered by then is shown as unresponsive: its
+event loop is stuck, or the machine is. Looks that overlap are told apart by a number.
 
-Counts of all workers are added up, and a sum must not shrink when a worker goes: who reads it
-would take that for a restart of the whole. So a worker's counts are kept when it has ended. The
-last of them it sends by itself; if it crashes, those of the last look are kept, and what it counted
-after that was never shown.
+Counts of all workers are added up, and a sum must not shrink when a worker ends: Prometheus would
+take that for a restart of the server. So a worker's counts are kept when it has ended. It sends the
+last of them by itself; if it crashes, those of the last look are kept, and what it counted after
+that was never shown.
 
-It runs on the supervisor's event loop. Processes and channels are ``supervisor/worker_group.py``'s.
+This runs on the supervisor's event loop. Processes and channels belong to
+``supervisor/worker_group.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
-from aiowsgi.status.aggregate import GONE, Detail, ServerFacts, WorkerReport, overview
+from aiowsgi.status.aggregate import Detail, ServerFacts, WorkerReport, overview
 from aiowsgi.status.metrics import merge
 from aiowsgi.supervisor.plan import WorkerState
 
@@ -46,7 +47,7 @@ class _Look:
         self.settle(0)
 
     def settle(self, pid: int) -> None:
-        """There will be no report of ``pid`` any more, or there is one."""
+        """The report of ``pid`` has come, or will not come any more."""
         self._missing.discard(pid)
         if not self._missing:
             self.complete.set()
@@ -58,26 +59,23 @@ class StatusCollector:
     def __init__(
         self, workers: Callable[[], Iterable[WorkerProcess]], unready: Callable[[], str]
     ) -> None:
-        """``workers`` gives those that there are; ``unready`` says why no requests should come, as
-        far as that is known without asking them."""
+        """``workers`` returns those that there are; ``unready`` says why no requests should come,
+        as far as that is known without asking them."""
         self._workers = workers
         self._unready = unready
-        self.born = monotonic()
-        """When the whole began to serve, monotonic seconds."""
-        # Of the last look; 0 is that of a worker's last report (``supervisor/channel.py``).
+        # When the server began to serve, monotonic seconds.
+        self._born = monotonic()
+        # Of the last look; never `channel.LAST_REPORT`.
         self._number = 0
         self._looks: dict[int, _Look] = {}
-        # The counts that each worker has last told, and the sum of those of workers that ended.
+        # The last counts of each worker, by process id, and the sum of those of ended workers.
         self._counts: dict[int, Tree] = {}
         self._gone: Tree = {}
         self._restarts = 0
-        self.own: Callable[[Detail], WorkerReport] | None = None
-        """Gives the seat of this process, where it has served before there
-        were workers. It may be finishing still; once it has retired, only its counts are left."""
 
     async def look(self, interest: Detail = Detail.FIGURES) -> Tree:
         """An overview of all workers; see ``status/aggregate.py``."""
-        # Those too that are told to go: what keeps them is what one wants to see.
+        # Retiring workers are asked too: what keeps them is what an operator wants to see.
         asked = [worker for worker in self._workers() if worker.served]
         self._number = number = self._number + 1
         look = self._looks[number] = _Look(worker.pid for worker in asked)
@@ -90,12 +88,10 @@ class StatusCollector:
             pass
         finally:
             del self._looks[number]
-        own = [] if self.own is None else [self.own(interest)]
-        return self._overview(look.reports, own)
+        return self._overview(look.reports)
 
-    def _overview(self, reports: dict[int, Tree], own: list[WorkerReport]) -> Tree:
-        seats = [seat for seat in own if seat.state != GONE]
-        seats += [
+    def _overview(self, reports: dict[int, Tree]) -> Tree:
+        rows = [
             WorkerReport(
                 worker.pid,
                 worker.generation,
@@ -105,12 +101,11 @@ class StatusCollector:
             )
             for worker in self._workers()
         ]
-        # Counts stand for a worker as long as it does, whether it has answered this time or not.
+        # The counts of a worker that has not answered this time are still its own.
         silent = (counts for pid, counts in self._counts.items() if pid not in reports)
-        ours = (seat.report["counts"] for seat in own if seat.state == GONE and seat.report)
-        gone = merge([self._gone, *silent, *ours])
-        facts = ServerFacts(time(), monotonic() - self.born, self._unready(), self._restarts, gone)
-        return overview(facts, seats)
+        gone = merge([self._gone, *silent])
+        facts = ServerFacts(time(), monotonic() - self._born, self._unready(), self._restarts, gone)
+        return overview(facts, rows)
 
     def heard(self, worker: WorkerProcess, message: Message) -> None:
         """A worker has sent a report."""
@@ -122,9 +117,9 @@ class StatusCollector:
             look.settle(worker.pid)
 
     def ended(self, worker: WorkerProcess) -> None:
-        """A worker has gone, after what it sent last was heard."""
+        """A worker has ended, after what it sent last was heard."""
         for look in self._looks.values():
             look.settle(worker.pid)
         self._gone = merge([self._gone, self._counts.pop(worker.pid, {})])
-        # One that was told to go, for a reload or at the end, was not restarted.
-        self._restarts += worker.worn or worker.state is not WorkerState.RETIRING
+        # A worker that retired for a reload or at the end was not restarted.
+        self._restarts += worker.expired or worker.state is not WorkerState.RETIRING

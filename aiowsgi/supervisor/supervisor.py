@@ -1,32 +1,49 @@
-"""The process that has workers: it owns the listening sockets and serves nothing but health.
+"""The supervisor: the process that owns the listening sockets and the workers.
 
-It imports no application, so none can break it; it has one thread, and waits. Whom to start and
-whom to send away is decided by ``supervisor/plan.py`` and carried out by
-``supervisor/worker_group.py``; here stands what a start, a reload and a stop are. Every event ends
-in `Supervisor._adjust`.
+It imports no application, so no application can change or break it; it runs one thread, and serves
+nothing but health. Which workers to start and to retire is decided by ``supervisor/plan.py`` and
+carried out by ``supervisor/worker_group.py``; what a start, a reload and a stop are is decided
+here. Every event ends in `Supervisor._adjust`.
 
-**One worker** needs no supervisor before something has to be exchanged or replaced; see
-``supervisor/single.py``. A process that is process 1, that reloads or that recycles has one from
-the start.
+The states, and what the events mean in each::
+
+    state       HUP             all serve      a worker dies            TERM, INT
+    ----------  --------------  -------------  -----------------------  -------------------
+    STARTING    is remembered   -> SERVING     the start fails (*)      -> STOPPING
+    SERVING     -> RELOADING    (nothing)      it is replaced           -> STOPPING
+    RELOADING   starts anew     -> SERVING     it is replaced (**)      -> STOPPING
+    RESTARTING  starts anew     -> SERVING     -> FAILED                -> STOPPING
+    FAILED      -> RESTARTING   (nothing)      is logged                -> STOPPING
+    STOPPING    is ignored      (nothing)      it is replaced           INT: -> ENDED, 130
+    DRAINING    is ignored      (nothing)      the last one: -> ENDED   INT: -> ENDED, 130
+    ENDED       is ignored      (nothing)      is ignored               is ignored
+
+    (*)  If HUP has come meanwhile, the start is tried again with the files of now.
+    (**) If it was on trial, the reload has failed: -> SERVING, with the old generation.
+
+QUIT ends the process in every state. USR1, TTIN and TTOU act in every state; a worker that is still
+importing is told when it serves.
 
 **Starting.** The first workers start together, and one that cannot start ends the whole start, once
-and with its own message. Later deaths are replaced, with pauses where they come in a row.
+and with its own message. Workers that die later are replaced, with pauses if they die in a row.
 
 **Reloading** reads the configuration again and puts one worker with it on trial
 (``supervisor/generations.py``). Once that serves, the others are exchanged a few at a time; if it
-does not, nothing has changed. Meanwhile as many serve as before. In development (``--reload``) the
-old ones go first instead: nobody wants to see them, and who connects meanwhile waits in the kernel.
+fails, nothing has changed. As many workers serve meanwhile as before. In development (``--reload``)
+the old workers go first (RESTARTING): their code is out of date, and clients that connect meanwhile
+wait in the kernel.
 
 **Stopping** seals the listening sockets (``net/close_listeners.py``), lets handshakes end, and
-closes our copies; the workers accept what waits and close theirs, the last of which would reset it.
+closes our copies. The workers accept what waits and close theirs; closing the last copy would reset
+connections that nobody had accepted.
 
 **How load is spread.** All workers accept from the same sockets, and one that has more connections
-than another gives way to it (``supervisor/load_board.py``). A queue for each worker (SO_REUSEPORT)
-would be filled by hash: by chance, not by who is free; and what waits in it is lost when its
-process dies. Measured (``python -m bench.spread``, four workers on two processors, the largest
-share over an even one, the worst of ten rounds): of 64 connections that are opened together and
-kept, 1.7, and 1.4 with SO_REUSEPORT; of 2,000 with one request each, 1.1 with both. Without giving
-way: 3.8 and 1.7.
+than another lets that one accept first (``supervisor/connection_counts.py``). A queue for each
+worker (SO_REUSEPORT) would be filled by hash, not by which worker is free, and what waits in it is
+lost when its process dies. Measured (``python -m bench.spread``, four workers on two processors,
+the largest share divided by an even one, the worst of ten rounds): of 64 connections that are
+opened together and kept, 1.7, and 1.4 with SO_REUSEPORT; of 2,000 with one request each, 1.1 with
+both. Without waiting for another: 3.8 and 1.7.
 """
 
 from __future__ import annotations
@@ -36,6 +53,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -44,6 +62,8 @@ from aiowsgi.exceptions import AiowsgiError, ApplicationLoadError, BindError, Co
 from aiowsgi.logs import setup as logs
 from aiowsgi.net.close_listeners import refuse_new_connections
 from aiowsgi.status.aggregate import Detail
+from aiowsgi.supervisor.children import SIGNALS, Children, Origin, has_terminal
+from aiowsgi.supervisor.connection_counts import ConnectionCounts
 from aiowsgi.supervisor.generations import Generations
 from aiowsgi.supervisor.plan import Backoff, WorkerState, plan
 from aiowsgi.supervisor.status import StatusCollector
@@ -56,13 +76,51 @@ if TYPE_CHECKING:
     from aiowsgi.supervisor.channel import Message
     from aiowsgi.system.systemd import Notifier
 
-__all__ = ["Supervisor"]
+__all__ = ["State", "Supervisor"]
 
 logger = logging.getLogger("aiowsgi")
 
 RESTART_GRACE: Final = 0.25
-"""Seconds that a worker has to finish in development: enough for most of what is being answered,
-and too short to see much of the old code on a browser's kept connection. A guess."""
+"""Seconds that a worker has to finish in development: enough for most responses, and too short to
+see much of the old code on a browser's kept connection. A guess."""
+
+
+class State(Enum):
+    """See the module's docstring."""
+
+    STARTING = "starting"
+    """Not all workers have served yet."""
+    SERVING = "serving"
+    RELOADING = "reloading"
+    """Not all workers are of the generation that a reload has brought."""
+    RESTARTING = "restarting"
+    """In development: as STARTING, after a change."""
+    FAILED = "failed"
+    """In development: the last start failed, and the next change is waited for."""
+    STOPPING = "stopping"
+    """Still accepting, for ``shutdown_delay``; clients should go elsewhere."""
+    DRAINING = "draining"
+    """The listening sockets are closed; the workers finish."""
+    ENDED = "ended"
+
+
+_BEFORE_THE_END: Final = frozenset(
+    (State.STARTING, State.SERVING, State.RELOADING, State.RESTARTING, State.FAILED)
+)
+
+_NEXT: Final[dict[State, frozenset[State]]] = {
+    State.STARTING: frozenset((State.SERVING, State.RESTARTING, State.STOPPING, State.ENDED)),
+    State.SERVING: frozenset((State.RELOADING, State.RESTARTING, State.STOPPING, State.ENDED)),
+    State.RELOADING: frozenset((State.RELOADING, State.SERVING, State.STOPPING, State.ENDED)),
+    State.RESTARTING: frozenset(
+        (State.RESTARTING, State.SERVING, State.FAILED, State.STOPPING, State.ENDED)
+    ),
+    State.FAILED: frozenset((State.RESTARTING, State.STOPPING, State.ENDED)),
+    State.STOPPING: frozenset((State.DRAINING, State.ENDED)),
+    State.DRAINING: frozenset((State.ENDED,)),
+    State.ENDED: frozenset(),
+}
+"""The states that may follow each; every other step is a mistake in this module."""
 
 
 class Supervisor:
@@ -75,38 +133,29 @@ class Supervisor:
         *,
         notifier: Notifier,
         reread: Callable[[], Config],
+        origin: Origin,
     ) -> None:
         """``config.app`` names the application. ``listeners`` are closed when accepting ends.
-        ``reread`` gives the configuration of a reload, and raises ConfigError."""
+        ``reread`` returns the configuration for a reload, and raises ConfigError. Workers begin
+        from ``origin``."""
         self._listeners = listeners
         self._notifier = notifier
-        self._generations = Generations(config, listeners, reread)
-        # Workers that there should be.
+        self._origin = origin
+        self._counts = ConnectionCounts()
+        self._generations = Generations(config, listeners, self._counts, reread)
+        self._state = State.STARTING
+        # Number of workers that there should be.
         self._size = self._generations.present.size
         self._backoff = Backoff()
-        # Looks again when a pause is over; None while there is none.
+        # Calls `_adjust` when a pause is over; None if there is no pause.
         self._retry: asyncio.TimerHandle | None = None
-        # Not all have served yet since the start; in development, since the last change.
-        self._starting = True
-        # Not all are of the generation that a reload has brought.
-        self._reloading = False
-        # In development: the last start failed, the next change is waited for.
-        self._held = False
-        # The end has begun: no requests should come any more.
-        self._stopping = False
-        # Listeners are closed, nobody is started any more.
-        self._closed = False
+        # A HUP came while starting.
+        self._reload_wanted = False
         # Requests were cut.
         self._cut = False
-        self.census = StatusCollector(lambda: self._crew, self.unready)
-        """What the workers do and have counted."""
-        # All workers have served once since the start.
-        self.settled = asyncio.Event()
-        # Called when the listeners are about to be closed, for who accepts from them in this
-        # process; see ``supervisor/single.py``.
-        self.before_close: Callable[[], object] = lambda: None
-        # Made by `run`; the second is done with the exit status.
-        self._crew: WorkerGroup
+        self._status = StatusCollector(lambda: self._workers, self.unready)
+        # Made by `run`; the future is done with the exit status.
+        self._workers: WorkerGroup
         self._ended: asyncio.Future[int]
 
     async def run(self) -> int:
@@ -117,45 +166,56 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
-        self._crew = WorkerGroup(self)
-        for number, handle in self._SIGNALS.items():
+        children = Children(self._origin)
+        self._workers = WorkerGroup(self, children, self._counts)
+        for number, handle in self._HANDLERS.items():
             loop.add_signal_handler(number, handle, self)
+        # Until now they were blocked, and those that have come are waiting.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if self._notifier.watchdog_interval is not None:
             self._feed_watchdog(self._notifier.watchdog_interval)
         self._adjust()
         try:
             return await self._ended
         finally:
-            self._crew.close()
+            # The loop gives them back their default actions, and what is left takes no time.
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            self._workers.close()
+            children.close()
 
     def _feed_watchdog(self, interval: float) -> None:
         self._notifier.watchdog()
         asyncio.get_running_loop().call_later(interval, self._feed_watchdog, interval)
 
+    def _enter(self, state: State) -> None:
+        assert state in _NEXT[self._state], f"{self._state} -> {state}"
+        self._state = state
+
     async def look(self, interest: Detail = Detail.FIGURES) -> Tree:
         """An overview of all workers, for the admin endpoint; see ``status/aggregate.py``."""
-        return await self.census.look(interest)
+        return await self._status.look(interest)
 
     def unready(self) -> str:
         """Why no requests should come; empty if they may."""
-        if self._stopping:
+        if self._state not in _BEFORE_THE_END:
             return "draining"
-        reasons = [worker.unfit for worker in self._crew.ready()] or ["starting"]
+        reasons = [worker.unfit for worker in self._workers.ready()] or ["starting"]
         return "" if "" in reasons else reasons[0]
 
-    # Having as many as there should be
+    # Having as many workers as there should be
 
     def _adjust(self) -> None:
-        """Send away and start whom the plan says, and see whether all is as it should be."""
-        if self._closed:
+        """Retire and start the workers that the plan names, and see whether all is as it should
+        be."""
+        if self._state in {State.DRAINING, State.ENDED}:
             return
         present = self._generations.present
-        step = plan(list(self._crew), self._size, present.number)
+        step = plan(list(self._workers), self._size, present.number)
         for worker in step.retire:
-            self._crew.retire(worker, present.grace)
+            self._workers.retire(worker, present.grace)
         if not step.start:
             self._check_settled()
-        elif not self._held and self._retry is None:
+        elif self._state is not State.FAILED and self._retry is None:
             if pause := self._backoff.pause(monotonic()):
                 loop = asyncio.get_running_loop()
                 self._retry = loop.call_later(pause, self._try_again)
@@ -170,10 +230,10 @@ class Supervisor:
         present = self._generations.present
         try:
             for _ in range(count):
-                self._crew.start(present.number, present.charge, self._listeners)
+                self._workers.start(present)
         except OSError as error:
             reason = f"no worker can be started: {error.strerror}"
-            if present.number == 1 and self._starting:
+            if self._state is State.STARTING:
                 self._fail(ApplicationLoadError(reason))
             else:
                 logger.error(reason)
@@ -181,27 +241,33 @@ class Supervisor:
                 self._adjust()
 
     def _check_settled(self) -> None:
-        """Once all workers that there should be serve, say so to those who wait for that."""
+        """Once all workers that there should be serve, tell those who wait for that."""
         present = self._generations.present
-        accepting = [worker for worker in self._crew if worker.accepting]
+        accepting = [worker for worker in self._workers if worker.accepting]
         current = all(worker.generation == present.number for worker in accepting)
-        if self._generations.trying or len(self._crew.ready()) < self._size or not current:
-            return
-        if self._reloading:
-            logger.info("reloaded")
-            self._notifier.ready()
-        elif self._starting:
-            scheme = "https" if present.config.certfile else "http"
-            for url in self._listeners.urls(scheme):
-                logger.info("listening on %s", url)
-            self._notifier.ready()
-            self.settled.set()
-        self._starting = self._reloading = False
+        ready = len(self._workers.ready()) >= self._size
+        if ready and current and not self._generations.trying:
+            self._SETTLED.get(self._state, Supervisor._do_nothing)(self)
+
+    def _finish_start(self) -> None:
+        self._enter(State.SERVING)
+        scheme = "https" if self._generations.present.config.certfile else "http"
+        for url in self._listeners.urls(scheme):
+            logger.info("listening on %s", url)
+        self._notifier.ready()
+        if self._reload_wanted:
+            self._reload_wanted = False
+            self._reload()
+
+    def _finish_reload(self) -> None:
+        self._enter(State.SERVING)
+        logger.info("reloaded")
+        self._notifier.ready()
 
     # What happens to workers
 
     def worker_ready(self, worker: WorkerProcess, broken: str) -> None:
-        """Called by the crew."""
+        """Called by the group."""
         if broken:
             logger.error("the application cannot be imported\n%s", broken)
         if self._generations.passed(worker):
@@ -209,113 +275,142 @@ class Supervisor:
         self._adjust()
 
     def worker_changed(self) -> None:
-        """Called by the crew."""
+        """Called by the group."""
         self._adjust()
 
     def worker_reported(self, worker: WorkerProcess, message: Message) -> None:
-        """Called by the crew."""
-        self.census.heard(worker, message)
+        """Called by the group."""
+        self._status.heard(worker, message)
 
     def worker_ended(self, worker: WorkerProcess, status: int) -> None:
-        """Called by the crew."""
-        self.census.ended(worker)
+        """Called by the group."""
+        self._status.ended(worker)
         if worker.state is WorkerState.RETIRING:
-            self._cut |= self._stopping and worker.served and status != 0
+            at_the_end = self._state not in _BEFORE_THE_END
+            self._cut |= at_the_end and worker.served and status != 0
             logger.debug("worker %d has ended", worker.pid)
         elif self._generations.failed(worker):
-            self._end_reload(worker.epitaph(status))
-        elif self._starting and not self._stopping:
-            self._fail_start(worker, status)
+            self._end_reload(worker.cause_of_end(status))
         else:
-            logger.error("%s", worker.epitaph(status))
-            self._backoff.died(worker, monotonic())
-        if self._closed and not self._crew:
+            self._DIED.get(self._state, Supervisor._replace)(self, worker, status)
+        if self._state is State.DRAINING and not self._workers:
             self._end(1 if self._cut else 0)
         self._adjust()
 
     def _fail_start(self, worker: WorkerProcess, status: int) -> None:
-        """Give up, with the worker's own message; in development, wait for the next change."""
-        if self._closed:
-            # Another has failed before it, and has said why.
-            return
-        present = self._generations.present
-        if present.config.reload and present.number > 1:
-            logger.error("%s", worker.epitaph(status))
-            self._held = True
-        else:
+        """Give up with the worker's own message, unless a HUP asks for another try."""
+        if not self._reload_wanted:
             self._fail(_start_error(worker, status))
+            return
+        logger.error("%s", worker.cause_of_end(status))
+        logger.info("HUP; starting again")
+        self._reload_wanted = False
+        self._generations.renew()
+        self._size = self._generations.present.size
+
+    def _fail_restart(self, worker: WorkerProcess, status: int) -> None:
+        """Wait for the next change."""
+        logger.error("%s", worker.cause_of_end(status))
+        self._enter(State.FAILED)
+
+    def _replace(self, worker: WorkerProcess, status: int) -> None:
+        logger.error("%s", worker.cause_of_end(status))
+        self._backoff.died(worker, monotonic())
+
+    def _do_nothing(self, *_: object) -> None:
+        pass
 
     def _fail(self, error: AiowsgiError) -> None:
-        self._closed = True
+        self._enter(State.ENDED)
         if not self._ended.done():
             self._ended.set_exception(error)
 
     # Reloading
 
     def reload(self) -> None:
-        """Exchange the workers for others with the code and the configuration of now."""
+        """HUP: exchange the workers for others with the code and the configuration of now."""
+        self._HUNG_UP.get(self._state, Supervisor._do_nothing)(self)
+
+    def _remember_reload(self) -> None:
+        logger.info("HUP while starting; reloading afterwards")
+        self._reload_wanted = True
+
+    def _reload(self) -> None:
         if self._generations.present.config.reload:
-            self.restart("HUP")
-        elif not self._stopping and not self._starting:
-            logger.info("reloading")
-            self._notifier.reloading()
-            self._reloading = True
-            try:
-                self._generations.try_next(self._crew)
-            except (ConfigError, OSError) as error:
-                self._end_reload(str(error))
+            if self._terminal_is_closed():
+                self.stop()
+            else:
+                self.restart("HUP")
+            return
+        logger.info("reloading")
+        self._notifier.reloading()
+        self._enter(State.RELOADING)
+        try:
+            self._generations.try_next(self._workers)
+        except (ConfigError, OSError) as error:
+            self._end_reload(str(error))
+
+    def _terminal_is_closed(self) -> bool:
+        """Whether HUP came because the terminal was closed, and not from a person or program."""
+        ours = self._origin.terminal and signal.SIGHUP not in self._origin.ignored
+        return ours and not has_terminal()
 
     def _end_reload(self, failure: str) -> None:
         logger.error("not reloaded, the old workers stay: %s", failure)
-        self._reloading = False
-        self._notifier.ready()
+        if self._state is State.RELOADING:
+            self._enter(State.SERVING)
+            self._notifier.ready()
 
     def restart(self, why: str) -> None:
-        """For development: end the workers and start others, for better or worse."""
-        if self._stopping:
+        """For development: end the workers and start others, whatever becomes of them."""
+        if self._state not in _BEFORE_THE_END:
             return
         logger.info("%s; restarting", why)
         self._generations.renew()
-        self._starting, self._held, self._backoff = True, False, Backoff()
-        for worker in self._crew:
-            self._crew.retire(worker, RESTART_GRACE)
+        self._backoff = Backoff()
+        self._enter(State.RESTARTING)
+        for worker in self._workers:
+            self._workers.retire(worker, RESTART_GRACE)
         self._adjust()
 
     # The end
 
     def stop(self) -> None:
         """Drain: after ``shutdown_delay`` stop accepting, let everything finish, end."""
-        if self._stopping:
+        if self._state not in _BEFORE_THE_END:
             return
-        self._stopping = True
+        self._enter(State.STOPPING)
         self._notifier.stopping()
-        delay = self._generations.present.config.shutdown_delay
+        served = any(worker.served for worker in self._workers)
+        delay = self._generations.present.config.shutdown_delay if served else 0.0
         logger.info("stopping")
         if delay:
             logger.info("accepting for another %g s", delay)
         asyncio.get_running_loop().call_later(delay, self._seal)
 
     def _seal(self) -> None:
-        asyncio.get_running_loop().call_later(refuse_new_connections(self._listeners), self._close)
+        asyncio.get_running_loop().call_later(refuse_new_connections(self._listeners), self._drain)
 
-    def _close(self) -> None:
-        self._closed = True
-        self.before_close()
+    def _drain(self) -> None:
+        if self._state is not State.STOPPING:
+            return
+        self._enter(State.DRAINING)
         self._listeners.close()
-        for worker in self._crew:
-            self._crew.retire(worker, self._generations.present.grace)
-        if not self._crew:
+        for worker in self._workers:
+            self._workers.retire(worker, self._generations.present.grace)
+        if not self._workers:
             self._end(0)
 
     def _interrupt(self) -> None:
-        """Drain; at the second time end at once: whoever sits at the terminal does not wait."""
-        if self._stopping:
+        """INT: drain; at the second time end at once, as a person at a terminal does not wait."""
+        if self._state in _BEFORE_THE_END:
+            self.stop()
+        else:
             self._end(128 + signal.SIGINT)
-        self.stop()
 
     def _end(self, status: int) -> None:
-        self._closed = True
-        if not self._ended.done():
+        if self._state is not State.ENDED:
+            self._enter(State.ENDED)
             logger.info("stopped; some requests were cut" if status else "stopped")
             self._ended.set_result(status)
 
@@ -323,15 +418,15 @@ class Supervisor:
 
     def _reopen_logs(self) -> None:
         logs.reopen_files()
-        self._crew.tell_all("reopen")
+        self._workers.tell_all("reopen")
 
     def resize(self, change: int) -> None:
-        """Have so many workers more, or fewer, but one at least."""
+        """Have ``change`` workers more, or fewer if it is negative, but at least one."""
         self._size = max(1, self._size + change)
         logger.info("workers: %d", self._size)
         self._adjust()
 
-    _SIGNALS: Final[dict[signal.Signals, Callable[[Supervisor], object]]] = {
+    _HANDLERS: Final[dict[signal.Signals, Callable[[Supervisor], object]]] = {
         signal.SIGHUP: reload,
         signal.SIGINT: _interrupt,
         signal.SIGQUIT: partial(_end, status=128 + signal.SIGQUIT),
@@ -339,6 +434,30 @@ class Supervisor:
         signal.SIGTTIN: partial(resize, change=+1),
         signal.SIGTTOU: partial(resize, change=-1),
         signal.SIGUSR1: _reopen_logs,
+        signal.SIGUSR2: _do_nothing,
+    }
+
+    # The columns of the table in the module's docstring. A state that is not named ignores HUP,
+    # replaces a worker that dies, and does nothing when all workers serve.
+
+    _HUNG_UP: Final[dict[State, Callable[[Supervisor], object]]] = {
+        State.STARTING: _remember_reload,
+        State.SERVING: _reload,
+        State.RELOADING: _reload,
+        State.RESTARTING: _reload,
+        State.FAILED: _reload,
+    }
+
+    _SETTLED: Final[dict[State, Callable[[Supervisor], object]]] = {
+        State.STARTING: _finish_start,
+        State.RESTARTING: _finish_start,
+        State.RELOADING: _finish_reload,
+    }
+
+    _DIED: Final[dict[State, Callable[[Supervisor, WorkerProcess, int], object]]] = {
+        State.STARTING: _fail_start,
+        State.RESTARTING: _fail_restart,
+        State.ENDED: _do_nothing,
     }
 
 
@@ -346,9 +465,9 @@ _ERRORS: Final = {error.__name__: error for error in (ApplicationLoadError, Bind
 
 
 def _start_error(worker: WorkerProcess, status: int) -> AiowsgiError:
-    """What the worker raised, to be raised here again. Its traceback is shown now."""
+    """The error of the worker, to be raised here again. Its traceback is shown now."""
     if worker.failure is None:
-        return ApplicationLoadError(worker.epitaph(status))
+        return ApplicationLoadError(worker.cause_of_end(status))
     sys.stderr.write(worker.failure["traceback"])
     error = _ERRORS.get(worker.failure["error"], ApplicationLoadError)
     return error(worker.failure["message"])

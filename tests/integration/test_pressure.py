@@ -368,15 +368,14 @@ HELD_UP = ("--threads", "1", "--queue-timeout", f"{3 * UNIT}", "--admin")
 LONG_WAIT = f"a request has waited more than {1.5 * UNIT:g} s for a thread\n".encode()
 
 
-@pytest.mark.parametrize("alone", [True, False], ids=["alone", "supervised"])
-def test_a_long_wait_for_a_thread_is_unready(tmp_path: Path, *, alone: bool) -> None:
+def test_a_long_wait_for_a_thread_is_unready(tmp_path: Path) -> None:
     """``/readyz`` says so, and the live view, until the request is served."""
     write_app(tmp_path, WAITING_APP)
     admin = tmp_path / "admin"
     options = (*HELD_UP, f"unix:{admin}")
     with (
         gate(tmp_path) as fifo,
-        workers(tmp_path, *options, alone=alone, GATE=str(fifo)) as (_, (_, port)),
+        workers(tmp_path, *options, GATE=str(fifo)) as (_, (_, port)),
         Client(port) as busy,
         Client(port) as waiting,
     ):
@@ -464,21 +463,6 @@ def test_a_worker_whose_threads_hang_is_replaced(tmp_path: Path) -> None:
         program.expect(r"worker \d+ is ready")
         program.expect(r"worker \d+ has ended$")
         assert ask_admin(admin, "/readyz")[0] == 200
-        assert ask(address)[0] == 200
-        assert program.stop() == 0
-
-
-def test_a_process_that_is_alone_makes_place_for_a_worker(tmp_path: Path) -> None:
-    """It becomes a supervisor, and what hangs hangs in it without a consequence."""
-    write_app(tmp_path, HANGING_APP)
-    admin = tmp_path / "admin"
-    options = (*BUDGET, f"{0.2 * UNIT}", "--admin", f"unix:{admin}")
-    with workers(tmp_path, *options, alone=True) as (program, address):
-        for _ in range(2):
-            assert ask(address, "/hang")[0] == 504
-        program.expect("this process becomes a supervisor")
-        program.expect(r"worker \d+ is ready")
-        eventually(lambda: ask_admin(admin, "/readyz")[0] == 200)
         assert ask(address)[0] == 200
         assert program.stop() == 0
 

@@ -21,7 +21,7 @@ from sample_apps import (
     ask,
     ask_admin,
     gate,
-    solo,
+    single_process,
     wait_for_end,
     workers,
     write_app,
@@ -38,7 +38,7 @@ Serve: TypeAlias = Callable[..., AbstractContextManager[tuple[Program, tuple[str
 def supervised(
     directory: Path, text: str = PID_APP, *, env: dict[str, str] | None = None, **options: object
 ) -> Iterator[tuple[Program, tuple[str, int]]]:
-    """As `solo`, with a supervisor and its workers."""
+    """As `single_process`, with a supervisor and its workers."""
     write_app(directory, text)
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     with workers(directory, *arguments, **(env or {})) as served:
@@ -46,7 +46,7 @@ def supervised(
 
 
 @pytest.fixture(
-    params=[solo, supervised, partial(supervised, workers=2)],
+    params=[single_process, supervised, partial(supervised, workers=2)],
     ids=["one process", "one worker", "two workers"],
 )
 def serve_it(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
@@ -71,7 +71,7 @@ def test_term_without_privileges(tmp_path: Path, count: int) -> None:
     write_app(tmp_path)
     wrapper = (tool("setpriv"), "--bounding-set=-all", "--inh-caps=-all")
     with (
-        workers(tmp_path, f"--workers={count}", wrapper=wrapper, alone=True) as (program, address),
+        workers(tmp_path, f"--workers={count}", wrapper=wrapper) as (program, address),
         load(address) as running,
     ):
         status = Path(f"/proc/{program.process.pid}/status").read_text()

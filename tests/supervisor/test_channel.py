@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from aiowsgi.supervisor.channel import Channel, Message, encode, read_first
+from aiowsgi.supervisor.channel import Channel, Message, encode
 
 
-class Ear:
-    """Notes what a channel says, and lets itself be waited for."""
+class Receiver:
+    """Notes what a channel delivers, and can be waited for."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -44,7 +44,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 async def test_both_ways(pair: tuple[socket.socket, socket.socket]) -> None:
     """What one end says, the other hears, until it closes."""
     loop = asyncio.get_running_loop()
-    one, other = Ear(), Ear()
+    one, other = Receiver(), Receiver()
     left = Channel(loop, pair[0], one.received, one.end)
     right = Channel(loop, pair[1], other.received, other.end)
     left.send("retire", grace=None)
@@ -64,19 +64,19 @@ async def test_both_ways(pair: tuple[socket.socket, socket.socket]) -> None:
 async def test_more_than_the_kernel_takes(pair: tuple[socket.socket, socket.socket]) -> None:
     """A message of any size arrives whole, and those after it in order; beats are left out."""
     loop = asyncio.get_running_loop()
-    ear = Ear()
+    receiver = Receiver()
     left = Channel(loop, pair[0], print, print)
     left.send("failed", traceback="x" * (4 << 20))
     left.beat()
-    left.send("worn", reason="")
-    right = Channel(loop, pair[1], ear.received, ear.end)
-    while len(ear.messages) < 2:
-        await ear.news()
-    assert [message["kind"] for message in ear.messages] == ["failed", "worn"]
-    assert len(ear.messages[0]["traceback"]) == 4 << 20
+    left.send("expired", reason="")
+    right = Channel(loop, pair[1], receiver.received, receiver.end)
+    while len(receiver.messages) < 2:
+        await receiver.news()
+    assert [message["kind"] for message in receiver.messages] == ["failed", "expired"]
+    assert len(receiver.messages[0]["traceback"]) == 4 << 20
     left.beat()
-    await ear.news()
-    assert ear.messages[2] == {"kind": "beat"}
+    await receiver.news()
+    assert receiver.messages[2] == {"kind": "beat"}
     left.close()
     right.close()
 
@@ -84,48 +84,32 @@ async def test_more_than_the_kernel_takes(pair: tuple[socket.socket, socket.sock
 async def test_other_side_gone(pair: tuple[socket.socket, socket.socket]) -> None:
     """What is said to nobody is lost; what was said last is still heard, then the end."""
     loop = asyncio.get_running_loop()
-    ear = Ear()
-    left = Channel(loop, pair[0], ear.received, ear.end)
-    pair[1].sendall(encode("worn", reason="a") + encode("failed", message="b"))
+    receiver = Receiver()
+    left = Channel(loop, pair[0], receiver.received, receiver.end)
+    pair[1].sendall(encode("expired", reason="a") + encode("failed", message="b"))
     pair[1].close()
     left.send("retire", grace=1)
     left.pump()
-    assert [message["kind"] for message in ear.messages] == ["worn", "failed"]
-    assert ear.ended == 1
+    assert [message["kind"] for message in receiver.messages] == ["expired", "failed"]
+    assert receiver.ended == 1
 
 
 async def test_closed_by_who_hears(pair: tuple[socket.socket, socket.socket]) -> None:
     """A channel may be closed while it is heard; then nothing more is."""
-    ear = Ear()
-    left = Channel(asyncio.get_running_loop(), pair[0], lambda _: left.close(), ear.end)
-    pair[1].sendall(encode("worn", reason="a"))
+    receiver = Receiver()
+    left = Channel(asyncio.get_running_loop(), pair[0], lambda _: left.close(), receiver.end)
+    pair[1].sendall(encode("expired", reason="a"))
     pair[1].close()
     left.pump()
-    assert ear.ended == 0
+    assert receiver.ended == 0
 
 
 async def test_reset(pair: tuple[socket.socket, socket.socket]) -> None:
     """A connection that breaks is an end too."""
     loop = asyncio.get_running_loop()
-    ear = Ear()
-    Channel(loop, pair[0], ear.received, ear.end)
+    receiver = Receiver()
+    Channel(loop, pair[0], receiver.received, receiver.end)
     pair[0].send(b"never read")
     pair[1].close()
-    await ear.news()
-    assert ear.ended == 1
-
-
-def test_first(pair: tuple[socket.socket, socket.socket]) -> None:
-    """The first message is read whatever its size, and nothing of the next."""
-    first = encode("charge", config={"app": "x" * 150_000})
-    pair[1].sendall(first + encode("retire", grace=1))
-    assert read_first(pair[0])["config"] == {"app": "x" * 150_000}
-    assert pair[0].recv(1000) == encode("retire", grace=1)
-
-
-def test_no_first(pair: tuple[socket.socket, socket.socket]) -> None:
-    """EOFError says that there will be none."""
-    pair[1].send(b'{"kind"')
-    pair[1].close()
-    with pytest.raises(EOFError):
-        read_first(pair[0])
+    await receiver.news()
+    assert receiver.ended == 1

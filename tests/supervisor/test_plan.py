@@ -12,9 +12,9 @@ STATES = {"s": WorkerState.STARTING, "r": WorkerState.READY, "x": WorkerState.RE
 
 
 def crew(text: str) -> list[Member]:
-    """Members from words such as ``r1``: the state, the generation, and ``w`` if it is worn."""
+    """Members from words such as ``r1``: the state, the generation, and ``w`` if it is expired."""
     return [
-        Member(pid, int(word[1]), STATES[word[0]], float(pid), worn=word.endswith("w"))
+        Member(pid, int(word[1]), STATES[word[0]], float(pid), expired=word.endswith("w"))
         for pid, word in enumerate(text.split())
     ]
 
@@ -35,9 +35,9 @@ def crew(text: str) -> list[Member]:
         pytest.param("r1 r2 r2", 2, 0, [0], id="to the last"),
         pytest.param("s1 r1 r2", 2, 1, [0], id="an old start is given up"),
         pytest.param(" ".join(["r1"] * 8), 8, 2, [], id="a quarter at a time"),
-        pytest.param("r2w", 1, 1, [], id="worn, and still needed"),
-        pytest.param("r2w r2", 1, 0, [0], id="worn, and replaced"),
-        pytest.param("r2w r2w r2w r2w", 4, 1, [], id="all worn at once"),
+        pytest.param("r2w", 1, 1, [], id="expired, and still needed"),
+        pytest.param("r2w r2", 1, 0, [0], id="expired, and replaced"),
+        pytest.param("r2w r2w r2w r2w", 4, 1, [], id="all expired at once"),
         pytest.param("r2 s3", 1, 0, [], id="who is on trial is no part of it"),
         pytest.param("s3", 1, 1, [], id="nor a replacement"),
     ],
@@ -61,7 +61,7 @@ def test_it_converges(seed: int) -> None:
         if step < 200 and rng.random() < 0.05:
             generation += 1
         if step < 200 and members and rng.random() < 0.1:
-            rng.choice(members).worn = True
+            rng.choice(members).expired = True
         serving = sum(member.state is WorkerState.READY for member in members)
         todo = plan(members, size, generation)
         for member in todo.retire:

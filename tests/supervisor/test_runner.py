@@ -256,7 +256,7 @@ def test_run_takes_a_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``run`` serves an application by its name, whatever the configuration names."""
     served: list[Config] = []
     monkeypatch.setattr(runner, "_run_workers", lambda config, _: served.append(config))
-    run_server("m:app", Config(workers=2))
+    run_server("m:app", Config(workers=1))
     runner.run("m:app", Config(app="other:app", max_requests=1000))
     runner.run("m:app", workers=None)
     assert [config.app for config in served] == ["m:app"] * 3

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 from sample_apps import READY, ask, pid_of, wait_for_end, workers, write_app
-
-from aiowsgi.supervisor.worker import main
 
 pytestmark = pytest.mark.slow("processes")
 
@@ -58,15 +55,6 @@ def app(environ, start_response):
     )
     with workers(tmp_path) as (_, address):
         assert ask(address) == (200, "")
-
-
-def test_supervisor_gone_before_the_charge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that is told nothing ends without a word."""
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr("faulthandler.enable", lambda: None)
-    ours, theirs = socket.socketpair()
-    ours.close()
-    assert main(theirs.detach()) == 1
 
 
 def test_supervisor_gone_while_idle(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sample_apps import ask, solo, workers, write_app
+from sample_apps import ask, single_process, workers, write_app
 
 from aiowsgi.system.interpreter import LONGEST, set_switch_interval
 from aiowsgi.testing import serve
@@ -59,7 +59,7 @@ def test_a_worker(tmp_path: Path, arguments: tuple[str, ...], interval: str) -> 
 @pytest.mark.slow("processes")
 def test_serving_an_object(tmp_path: Path) -> None:
     """So does a program that calls ``aiowsgi.serve``, whose process is the server's."""
-    with solo(tmp_path, TELLS_INTERVAL, switch_interval=0.001) as (_, address):
+    with single_process(tmp_path, TELLS_INTERVAL, switch_interval=0.001) as (_, address):
         assert ask(address) == (200, "0.001000")
 
 

@@ -1,31 +1,31 @@
-"""The numbers that workers share, seen from several places."""
+"""The numbers that workers share, as several workers see them."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from aiowsgi.net.acceptor import Acceptor
-from aiowsgi.supervisor.load_board import PLACES, ConnectionCounts
+from aiowsgi.supervisor.connection_counts import PLACES, ConnectionCounts
 
 
-@pytest.fixture(params=["memfd", "file"])
-def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The memory of a board; systems without memfd_create(2) have a file for it."""
-    if request.param == "file":
-        monkeypatch.delattr(os, "memfd_create", raising=False)
-    descriptor = ConnectionCounts.make()
-    yield descriptor
-    os.close(descriptor)
+def at_places(*places: int) -> list[ConnectionCounts]:
+    """The same memory, as workers with these places have it."""
+    shared = ConnectionCounts()
+    workers = [copy.copy(shared) for _ in places]
+    for worker, place in zip(workers, places, strict=True):
+        worker.place = place
+    return workers
 
 
-def test_whose_turn(memory: int) -> None:
-    """It is the turn of whoever nobody has fewer connections than; idle places do not count."""
-    one, other = ConnectionCounts(memory, 0), ConnectionCounts(memory, 7)
+def test_whose_turn() -> None:
+    """It is the turn of a worker if no other has fewer connections; free places do not count."""
+    one, other = at_places(0, 7)
     assert one.is_my_turn(3)
     assert not other.is_my_turn(4)
     assert other.is_my_turn(3)
@@ -33,31 +33,43 @@ def test_whose_turn(memory: int) -> None:
     assert not one.is_my_turn(1)
 
 
-def test_gone(memory: int) -> None:
-    """Nobody gives way to one that is gone."""
-    one, gone = ConnectionCounts(memory, 0), ConnectionCounts(memory, 1)
-    assert gone.is_my_turn(0)
+def test_ended() -> None:
+    """A worker that has ended keeps no other from accepting."""
+    one, ended, supervisor = at_places(0, 1, -1)
+    assert ended.is_my_turn(0)
     assert not one.is_my_turn(5)
-    ConnectionCounts(memory).clear(1)
+    supervisor.clear(1)
     assert one.is_my_turn(5)
 
 
 @pytest.mark.parametrize("place", [-1, PLACES, PLACES + 1])
-def test_no_place(memory: int, place: int) -> None:
-    """Whoever has no place accepts whenever it can, and is in nobody's way."""
-    board, other = ConnectionCounts(memory, place), ConnectionCounts(memory, 0)
-    assert board.is_my_turn(0)
+def test_no_place(place: int) -> None:
+    """A worker without a place accepts whenever it can, and keeps no other from it."""
+    without, other = at_places(place, 0)
+    assert without.is_my_turn(0)
     assert other.is_my_turn(9)
-    assert board.is_my_turn(100)
+    assert without.is_my_turn(100)
     other.clear(place)
     assert other.is_my_turn(9)
 
 
-# Giving way
+@pytest.mark.slow("processes")
+def test_shared_with_a_forked_process() -> None:
+    """A number that a forked process has written is seen here."""
+    (here,) = at_places(0)
+    pid = os.fork()
+    if pid == 0:
+        here.place = 1
+        os._exit(not here.is_my_turn(0))
+    assert os.waitpid(pid, 0)[1] == 0
+    assert not here.is_my_turn(1)
+
+
+# Waiting for another
 
 
 class Waiting:
-    """Connections that wait at a listener, and an acceptor whose turn it is not."""
+    """Connections that wait at a listener, and an acceptor that never has its turn."""
 
     def __init__(self, count: int) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=count)
@@ -81,13 +93,13 @@ class Waiting:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop run until it is so."""
-    while not condition():  # noqa: ASYNC110 - the acceptor tells nobody
+    """Let the loop run until ``condition`` holds."""
+    while not condition():  # noqa: ASYNC110 - the acceptor has no event for it
         await asyncio.sleep(0)
 
 
-async def test_nobody_takes_them() -> None:
-    """Where the other is stuck, it is given way to less and less."""
+async def test_the_other_is_stuck() -> None:
+    """If the other worker is stuck, fewer and fewer connections are left to it."""
     waiting = Waiting(12)
     waiting.acceptor.start()
     await until(lambda: len(waiting.accepted) >= 12)
@@ -96,7 +108,7 @@ async def test_nobody_takes_them() -> None:
 
 
 async def test_another_takes_it() -> None:
-    """Where the other takes it, the next one is left to it again for itself."""
+    """If the other takes a connection, the next one is left to it again."""
     waiting = Waiting(3)
     waiting.acceptor.start()
     await until(lambda: len(waiting.accepted) >= 1)
