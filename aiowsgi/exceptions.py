@@ -1,24 +1,26 @@
-"""Every error that aiowsgi raises, whose fault it is, and what it becomes.
+"""The exceptions of aiowsgi: who caused each, and what the server does about it.
 
 ::
 
     Exception
     ├── AiowsgiError
-    │   ├── ConfigError (ValueError)       the operator's: an option is wrong; exit status 2
-    │   ├── ApplicationLoadError           the operator's: there is no application; exit status 3
-    │   ├── BindError                      the operator's: there is no listener; exit status 3
-    │   ├── AdminError                     the operator's: there is no server to ask; exit status 1
-    │   ├── RequestError                   the client's: answered with its ``status``
-    │   └── ApplicationError               the application's: logged, 500 or a torn connection
-    └── OSError
-        ├── ClientDisconnected             nobody's: raised in the application's thread by the
-        │   (ConnectionError)              request body and by ``write()`` once the client has gone
-        └── RequestBodyError               the client's: raised by ``wsgi.input`` when a streamed
-                                           body is malformed, too large or too slow
+    │   ├── ConfigError (ValueError)       operator: an option is wrong; exit status 2
+    │   ├── ApplicationLoadError           operator: the application cannot be loaded; exit status 3
+    │   ├── BindError                      operator: an address cannot be bound; exit status 3
+    │   ├── AdminError                     operator: no server answers; exit status 1
+    │   ├── RequestError                   client: answered with ``status``
+    │   └── ApplicationError               application: logged; 500, or the connection is closed
+    ├── OSError
+    │   ├── ClientDisconnected             client: raised in the application's thread by
+    │   │   (ConnectionError)              ``wsgi.input`` and ``write()`` after a disconnect
+    │   └── RequestBodyError               client: raised by ``wsgi.input`` if the body is
+    │                                      malformed, too large or too slow
+    BaseException
+    └── RequestTimedOut                    application: raised in its thread after --request-timeout
 
-The two that the application can meet are ``OSError`` subclasses because that is what frameworks
-catch around reads of ``wsgi.input``; a body that ends early must never look like one that is whole.
-This module imports nothing of the project.
+ClientDisconnected and RequestBodyError are subclasses of ``OSError``, which frameworks catch around
+reads of ``wsgi.input``; a truncated body must never look complete. This module imports nothing of
+the project.
 """
 
 from __future__ import annotations
@@ -33,34 +35,35 @@ __all__ = [
     "ConfigError",
     "RequestBodyError",
     "RequestError",
+    "RequestTimedOut",
 ]
 
 
 class AiowsgiError(Exception):
-    """The root of the errors that are the operator's, the client's or the application's fault."""
+    """Base class of the errors of the operator, the client and the application."""
 
 
 class ConfigError(AiowsgiError, ValueError):
-    """An option has an impossible value or an unknown name; the message names the option."""
+    """An option has a wrong value or an unknown name; the message names the option."""
 
 
 class ApplicationLoadError(AiowsgiError):
-    """The application named by ``module:attribute`` could not be imported or found."""
+    """The application named by ``module:attribute`` cannot be imported or found."""
 
 
 class BindError(AiowsgiError):
-    """A listening socket could not be created, bound or inherited; the message names it."""
+    """A listening socket cannot be created, bound or inherited; the message names the address."""
 
 
 class AdminError(AiowsgiError):
-    """The admin endpoint of a running server cannot be asked; the message says why."""
+    """The admin endpoint of a running server does not answer; the message says why."""
 
 
 class RequestError(AiowsgiError):
-    """The client's message is refused (RFC 9110 section 15.5 and 15.6, RFC 9112 section 2).
+    """The request is refused (RFC 9110 sections 15.5 and 15.6, RFC 9112 section 2).
 
-    ``status`` is the three-digit code to answer with; ``detail`` is one short English sentence
-    for the log and the answer's body, free of bytes that the client sent.
+    ``status`` is the status code of the answer. ``detail`` is one short English sentence for the
+    log and the answer's body; it contains no bytes that the client chose.
     """
 
     def __init__(self, status: int, detail: str) -> None:
@@ -73,18 +76,19 @@ class RequestError(AiowsgiError):
 
 
 class ApplicationError(AiowsgiError):
-    """The application broke PEP 3333: a malformed status, a str block, a second start_response."""
+    """The application violated PEP 3333: a malformed status, a str block, a second
+    start_response."""
 
 
 class ClientDisconnected(ConnectionError):
-    """The client has gone; whatever is read or written now goes nowhere."""
+    """The client has disconnected; nothing can be read from it or sent to it."""
 
 
 class RequestBodyError(OSError):
-    """The request body cannot be read to its end; ``status`` is what the client is answered.
+    """The request body cannot be read completely; ``status`` is the status code of the answer.
 
-    Raised by every method of ``wsgi.input``, again at each call, so that a body cut short is never
-    taken for a whole one.
+    Every method of ``wsgi.input`` raises it at every call, so that a truncated body is never taken
+    for a complete one.
     """
 
     def __init__(self, status: int, detail: str) -> None:
@@ -94,7 +98,7 @@ class RequestBodyError(OSError):
 
 
 class RequestTimedOut(BaseException):
-    """Raised in an application's thread by ``--interrupt-detached``.
+    """Raised in a worker thread whose request exceeds --request-timeout (``--interrupt-detached``).
 
-    Not an ``Exception``, so that handlers for everything let it pass.
+    A subclass of ``BaseException``, so that ``except Exception`` does not catch it.
     """

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture ``aiowsgi_server``."""
+"""The pytest plugin: defines the fixture ``aiowsgi_server``."""
 
 from __future__ import annotations
 

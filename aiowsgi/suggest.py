@@ -1,4 +1,4 @@
-"""Suggest the known name that is nearest to a misspelt one."""
+"""Suggests the known name that is most similar to a misspelt one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of an error message: a hint at the name nearest to ``name``, or nothing."""
+    """Return the end of an error message: a suggestion for ``name``, or an empty string."""
     nearest = get_close_matches(name, names, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""

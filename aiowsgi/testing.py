@@ -1,10 +1,10 @@
-"""A server in a background thread, for tests of applications::
+"""Runs a server in a background thread, for tests of applications::
 
     with aiowsgi.testing.serve(app) as server:
         requests.get(server.url)
 
-The pytest plugin offers the same as the fixture ``aiowsgi_server``, a function that serves an
-application until the test is over and returns the `RunningServer`.
+The pytest plugin has a fixture ``aiowsgi_server``: a function with the same arguments that serves
+an application until the test ends and returns the `RunningServer`.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ __all__ = ["RunningServer", "serve"]
 
 
 class RunningServer:
-    """A server that runs in another thread."""
+    """A server in a background thread."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self.url = server.url
-        """Where the application can be reached, without a slash at the end."""
+        """Base URL of the application, without a slash at the end."""
         self.port = server.port
         """The port; 0 on a unix socket."""
 
 
 @contextmanager
 def serve(app: WSGIApplication, **options: Any) -> Iterator[RunningServer]:
-    """Serve ``app`` in a background thread for as long as the block runs.
+    """Serve ``app`` in a background thread until the block ends.
 
-    ``options`` are those of `Config`; without ``bind`` a free port of 127.0.0.1 is taken, and
-    nothing is written to the access log unless ``access_log=True``. Raises what `Server.start`
-    raises. Requests in progress at the end of the block are cut.
+    ``options`` are those of `Config`. The defaults differ in two: ``bind`` is a free port of
+    127.0.0.1, and ``access_log`` is off. Raises the errors of `Server.start`. Requests in progress
+    at the end of the block are aborted.
     """
     config = Config(**{"bind": ("127.0.0.1:0",), "access_log": False, **options})
 

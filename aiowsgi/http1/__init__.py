@@ -1,17 +1,18 @@
-"""HTTP/1.1 on the wire, without I/O: bytes to requests, and responses to bytes.
+"""HTTP/1.1 without I/O: bytes to requests, and responses to bytes.
 
-========================  ===================================================================
-``events``                the values that reading yields, and the limits on it
-``buffer``                bytes received and not yet consumed
-``grammar``               the gate before the library: raw bytes of a header section
-``h11_parser``            the libraries, each behind one function from a header section's
-``httptools_parser``      bytes to its parts
-``target``                request-targets and hosts
-``semantics``             the gate behind the library: framing, Host, Connection, Expect
-``body``                  content by length or in chunks
-``reader``                all of these, as one connection's stream of requests
-``response``              status, fields and framing to bytes
-========================  ===================================================================
+====================  =======================================================================
+``messages``          the values that the reader returns, and the limits on requests
+``receive_buffer``    received bytes that are not parsed yet
+``syntax``            checks the bytes of a request head before a parser library sees them
+``h11_parser``        parses a head with h11
+``httptools_parser``  parses a head with httptools
+``target``            parses request-targets and hosts
+``semantics``         interprets a parsed head: framing, Host, Connection, Expect
+``head_cache``        recognises a head that resembles an earlier one of the connection
+``body``              decodes a body by its length or by its chunks
+``reader``            combines all of these: the requests of one connection
+``response``          encodes status, fields and framing
+====================  =======================================================================
 
 Nothing here knows sockets, event loops, threads, clocks or WSGI.
 """
@@ -32,10 +33,10 @@ __all__ = ["head_parser"]
 
 
 def head_parser(name: str) -> HeadParser:
-    """The head parser of the library that ``name`` says: ``auto``, ``h11`` or ``httptools``.
+    """Return the head parser of a library: ``auto``, ``h11`` or ``httptools``.
 
-    ``auto`` takes httptools where it is installed, else h11. Raises ConfigError for another name,
-    and for httptools where it is not installed.
+    ``auto`` selects httptools if it is installed, else h11. Raises ConfigError for another name,
+    and for httptools if it is not installed.
     """
     try:
         return _PARSERS[name]()

@@ -1,13 +1,12 @@
-"""Reading a request's body off a buffer, by its length or by its chunks (RFC 9112 sections 6, 7).
+"""Decodes request bodies by length or by chunks (RFC 9112 sections 6 and 7).
 
-Both readers are sans-I/O: `read` takes from a `Buffer` and answers with bytes of content, with
-NEED_DATA, or with END_OF_BODY. One reader serves both parser libraries, because strictness in
-chunk framing takes a reader that sees every byte of it; the libraries decode chunks laxly, each in
-its own way. Content passes in slices as large as they come, copied once at most.
+Both decoders are sans-I/O: `read` takes bytes from a `ReceiveBuffer` and returns content, NEED_DATA
+or END_OF_BODY. They serve both parser libraries, whose own chunk decoders are lax in different
+ways. Content is returned in pieces as large as they arrive and is copied at most once.
 
-Of chunk framing only the bare grammar of section 7.1 is taken: hexadecimal digits, extensions
-without whitespace around their parts ("bad whitespace" that no client is known to send), CRLF.
-Extensions and trailers are checked, bounded, and dropped.
+Chunk framing must match section 7.1 exactly. The one tolerance is whitespace around the parts of an
+extension, which section 7.1.1 demands. Extensions and trailer fields are checked, bounded and
+dropped.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ __all__ = ["BodyReader", "ChunkedBody", "LengthBody", "body_reader"]
 
 
 class LengthBody:
-    """Reads a body of as many bytes as Content-Length said."""
+    """Decodes a body of Content-Length bytes."""
 
     __slots__ = ("_remaining",)
 
@@ -40,7 +39,7 @@ class LengthBody:
         self._remaining = content_length
 
     def read(self, buffer: ReceiveBuffer) -> BodyEvent:
-        """Take what there is of the body; see ``events.BodyEvent``."""
+        """Return the next piece of the body; see ``messages.BodyEvent``."""
         if self._remaining == 0:
             return END_OF_BODY
         content = buffer.take(self._remaining)
@@ -49,62 +48,47 @@ class LengthBody:
 
     @property
     def remaining(self) -> int:
-        """Bytes of the body that `read` has not given yet."""
+        """Number of bytes that `read` has not returned yet."""
         return self._remaining
 
     def skip(self, size: int) -> None:
-        """The next ``size`` bytes go another way, and will not be in the buffer."""
+        """Count ``size`` bytes as read: the caller receives them without the buffer."""
         self._remaining -= size
 
 
 # In chunks (RFC 9112 section 7.1)
 
-# Of one chunk-size line, line end included. The longest known extensions are signatures of some
-# hundred bytes; the bound is a guess with room above them.
+# Bytes of one chunk-size line with its line end. The longest known extensions are signatures of
+# some hundred bytes. A guess.
 MAX_CHUNK_LINE: Final = 4 * 1024
 
-# How many bytes of extensions may come beyond one for each byte of content. A client that sends
-# more has the server do work for nothing (as of CVE-2023-39326); the bound is a guess.
+# Bytes of extensions that may exceed the bytes of content. It bounds the work that a client can
+# cause with extensions (CVE-2023-39326). A guess.
 MAX_EXTENSION_EXCESS: Final = 16 * 1024
 
+_BWS = rb"[ \t]*"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_EXTENSION = rb"(?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)*+"
+_PARAMETER = TOKEN + rb"(?:" + _BWS + rb"=" + _BWS + rb"(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"
+_EXTENSIONS = rb"(?:" + _BWS + rb";" + _BWS + _PARAMETER + rb")*+"
 
-# Sixteen digits fill 64 bits, beyond which others overflow.
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(" + _EXTENSION + rb")\r\n")
+# Sixteen hexadecimal digits are 64 bits; more overflow in other implementations.
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(" + _EXTENSIONS + rb")\r\n")
 
-# The common case, which has no extensions and fits into what one read of a socket brings.
+# The common case: no extension, and a size that fits into one read of a socket.
 _PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,5})\r\n")
 
-# Of how many chunks the content is given as one. With chunks of a byte, it bounds the time that
-# one call takes to a few milliseconds.
+# Chunks whose content one call returns. With chunks of one byte, a call takes a few milliseconds.
 MAX_CHUNKS_AT_ONCE: Final = 4096
 
-# RFC 9110 section 6.5.1: framing, routing, and how the content is processed cannot be said after
-# the fact. Whoever sends them in a trailer section wants them to be merged by someone.
-_NOT_IN_TRAILERS: Final = frozenset(
-    {
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"content-range",
-        b"content-type",
-        b"content_length",
-        b"expect",
-        b"host",
-        b"keep-alive",
-        b"max-forwards",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"transfer_encoding",
-        b"upgrade",
-    }
+# RFC 9110 section 6.5.1 forbids many fields as trailers. They are all dropped; only those that
+# could change the framing for another recipient are refused.
+_FRAMING_FIELDS: Final = frozenset(
+    (b"content-length", b"content_length", b"transfer-encoding", b"transfer_encoding")
 )
 
 
 class _Part(IntEnum):
-    """What the next byte of a chunked body belongs to."""
+    """The element of a chunked body to which the next byte belongs."""
 
     SIZE = 0
     DATA = 1
@@ -113,12 +97,12 @@ class _Part(IntEnum):
     END = 4
 
 
-# A member is looked up in its class at several times the cost of a global name.
+# Looking up an enum member costs several times as much as a global name.
 _SIZE, _DATA, _DATA_END, _TRAILERS, _END = _Part
 
 
 class ChunkedBody:
-    """Reads a body in the chunked transfer coding, trailer section included."""
+    """Decodes a chunked body, including the trailer section."""
 
     __slots__ = (
         "_content",
@@ -133,20 +117,20 @@ class ChunkedBody:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._part = _SIZE
-        # Bytes of the current chunk's data that have not been taken.
+        # Bytes of the current chunk that have not been returned.
         self._remaining = 0
-        # Bytes of content announced so far, and of extensions received beyond them.
+        # Bytes of content announced so far, and bytes of extensions that exceed them.
         self._content = 0
         self._excess = 0
-        # Lines and bytes of the trailer section so far.
+        # Number of trailer lines so far, and their size in bytes.
         self._trailers = 0
         self._trailers_size = 0
 
     def read(self, buffer: ReceiveBuffer) -> BodyEvent:
-        """Take what there is of the content; see ``events.BodyEvent``.
+        """Return the next piece of the content; see ``messages.BodyEvent``.
 
-        Content of all chunks that are held comes as one, so that tiny chunks cost their sender
-        more than the receiver. It is withheld where a fault is found behind it.
+        The content of all chunks in the buffer is returned as one piece, so that tiny chunks cost
+        the client more than the server. Content before an error in the same buffer is not returned.
         """
         pieces: list[bytes] = []
         while self._part is not _END and len(pieces) < MAX_CHUNKS_AT_ONCE:
@@ -156,7 +140,7 @@ class ChunkedBody:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return END_OF_BODY if self._part is _END else NEED_DATA
 
-    # One step for each part. It says whether it got what it needed; if not, the rest waits.
+    # Each method reads one element and returns whether it was complete.
 
     def _read_size(self, buffer: ReceiveBuffer, pieces: list[bytes]) -> bool:
         self._read_whole_chunks(buffer, pieces)
@@ -165,11 +149,11 @@ class ChunkedBody:
             return False
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
-            raise RequestError(400, "A chunk's size line is malformed.")
+            raise RequestError(400, "A chunk-size line is malformed.")
         self._remaining = int(match[1], 16)
         self._content += self._remaining
         if 0 < self._limits.body_size < self._content:
-            raise RequestError(413, "The content is too large.")
+            raise RequestError(413, "The request body is too large.")
         self._excess += len(match[2])
         if self._excess > MAX_EXTENSION_EXCESS + self._content:
             raise RequestError(400, "There are too many chunk extensions.")
@@ -196,7 +180,7 @@ class ChunkedBody:
         return True
 
     def _read_trailer(self, buffer: ReceiveBuffer, _pieces: list[bytes]) -> bool:
-        # The bound on the header section is one on the trailer section too, empty line included.
+        # The limit on the request head also applies to the trailer section with its empty line.
         room = (self._limits.header_size or sys.maxsize) - self._trailers_size
         line = _take_line(buffer, room, 431)
         if line is None:
@@ -209,14 +193,16 @@ class ChunkedBody:
         if 0 < self._limits.fields < self._trailers:
             raise RequestError(431, "There are too many trailer fields.")
         match = FIELD_LINE.fullmatch(line)
-        if match is None or match[1].lower() in _NOT_IN_TRAILERS:
-            raise RequestError(400, "A trailer field is malformed or not allowed.")
+        if match is None:
+            raise RequestError(400, "A trailer field line is malformed.")
+        if match[1].lower() in _FRAMING_FIELDS:
+            raise RequestError(400, f"{match[1].decode()} is not allowed as a trailer field.")
         return True
 
     def _read_whole_chunks(self, buffer: ReceiveBuffer, pieces: list[bytes]) -> None:
-        """Read chunks that are held whole, in a quarter of the time that the steps take.
+        """Read complete chunks without extensions, four times as fast as the other methods.
 
-        It stops before whatever is not plain: the steps judge that.
+        Stops before anything else, which the other methods then check.
         """
         data, begin = buffer.view()
         room = (self._limits.body_size or sys.maxsize) - self._content
@@ -240,14 +226,14 @@ _STEPS: Final = (
     ChunkedBody._read_data_end,  # noqa: SLF001
     ChunkedBody._read_trailer,  # noqa: SLF001
 )
-"""Which step reads which `_Part`, by its number; END has none."""
+"""The method for each `_Part`, by its number; END has none."""
 
 
 def _take_line(buffer: ReceiveBuffer, longest: int, status: int) -> bytes | None:
-    """The next line with its end, or None; refused with ``status`` once it is too long."""
+    """Return the next line with its end, or None. Raises RequestError(status) if it is too long."""
     line = buffer.take_through(b"\n")
     if longest < (len(buffer) if line is None else len(line)):
-        raise RequestError(status, "A line in the chunked body is too long.")
+        raise RequestError(status, "A line of the chunked body is too long.")
     return line
 
 
@@ -255,5 +241,5 @@ BodyReader: TypeAlias = LengthBody | ChunkedBody
 
 
 def body_reader(content_length: int, limits: Limits) -> BodyReader:
-    """The reader for a body of ``Request.content_length``."""
+    """Return the decoder for a body with ``Request.content_length``."""
     return ChunkedBody(limits) if content_length == CHUNKED else LengthBody(content_length)

@@ -1,9 +1,9 @@
-"""Header sections parsed by h11: pure Python, always there.
+"""Parses request heads with h11, which is pure Python and always installed.
 
-A connection object of h11's is made per head; that costs a microsecond and leaves no state to be
-carried over or to go wrong. h11 never sees a body. One of its ways is levelled here: it hands out
-the values of framing fields rewritten, a list of equal lengths as one and codings in lower case.
-Whoever judges them must see what was sent.
+A new h11 connection is made for each head. That costs a microsecond and leaves no state behind. h11
+never sees a body. h11 rewrites the values of framing fields: it joins equal lengths and lowers the
+case of codings. `parse_head` returns the values as they were sent, so that ``semantics`` can judge
+them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["parse_head"]
 
 
 def parse_head(head: bytes) -> RawHead:
-    """Parse one complete header section; see ``events.HeadParser``."""
+    """Parse one complete request head; see ``messages.HeadParser``."""
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(head)
     try:
@@ -35,8 +35,8 @@ def parse_head(head: bytes) -> RawHead:
 
 
 def _as_sent(head: bytes, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The fields that h11 has read, with the values that were sent."""
+    """Return the fields that h11 found, with the values that were sent."""
     sent = split_fields(head)
     if [name for name, _ in fields] != [name for name, _ in sent]:
-        raise RequestError(400, "The header section can be read in two ways.")
+        raise RequestError(400, "The header section is ambiguous.")
     return sent

@@ -1,19 +1,18 @@
-"""The requests before, on a kept connection, and what of them holds for the next.
+"""Recognises a request head that resembles an earlier one of the same connection.
 
-Clients repeat themselves: most requests of a connection have the fields of the one before, or
-differ in the values of a few that only the application reads, such as an identifier. A header
-section of that kind is not taken apart again. Why that is safe: of a request, all but method,
-target and field values follows from the lines that are equal, and equal bytes have equal meaning;
-a line that differs must have the name of the line that stood in its place, a name that this server
-does not act upon (`semantics.ACTED_UPON`), and a value that the grammar allows. Anything else is
-read as if it were the first. No request is compared with one of another connection.
+Most requests of a connection have the same fields as an earlier one, or differ in the values of a
+few fields that only the application uses, such as an identifier. The cache builds the `Request` for
+such a head without parsing it. This is safe for the following reasons. Everything but the method,
+the target and the field values follows from the lines that are equal. A line that differs must have
+the same field name as the line it replaces; the server must not use that field itself
+(`semantics.ACTED_UPON`); the value must match the syntax. Every other head is parsed. Heads of
+different connections are never compared.
 
-A browser asks for a page, its scripts and its pictures, each kind with fields of its own. So a few
-kinds are remembered of each connection, by the number of their lines (`HeadCache`): requests of
-one kind have as many, and a request can only be like one that has.
+A browser requests pages, scripts and images with different fields. So a connection has a few cached
+heads, found by their number of lines (`HeadCache`).
 
-What it saves (`python -m bench.micro`): nine tenths of reading a request of ten fields with h11,
-two thirds with httptools.
+The cache saves nine tenths of the time to read a request of ten fields with h11, and two thirds
+with httptools (``python -m bench.micro``).
 """
 
 from __future__ import annotations
@@ -32,35 +31,35 @@ if TYPE_CHECKING:
 
 __all__ = ["CachedHead", "HeadCache"]
 
-# Method and target; of the latter's forms only the origin form, and without a fragment.
+# Method and target; only origin-form without a fragment.
 _LINE_BEGINNING = re.compile(rb"(" + TOKEN + rb") (/[!\"$-~]*+)")
 _VALUE = re.compile(VALUE)
 _AFTER_TARGET = len(" HTTP/1.1")
 
 _MAX_HEAD_SIZE = 4096
-"""Bytes of a head beyond which it is not remembered; a connection's memory is bounded with it."""
+"""Maximum size of a cached head in bytes; it bounds the memory of a connection."""
 
 
 _MAX_HEADS = 4
-"""Kinds of requests that are remembered of a connection: a page, a script, a picture, and data. A
-guess; each takes as much memory as its head, while the connection is not idle."""
+"""Maximum number of cached heads of a connection: for a page, a script, an image, and data. A
+guess; each occupies as much memory as its head, until the connection is idle."""
 
 
 class HeadCache:
-    """What a connection's reader remembers of the requests before."""
+    """The cached request heads of a connection."""
 
     __slots__ = ("_heads", "_limits", "latest")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.latest = CachedHead(limits)
-        """Of the kind that came last."""
-        # By number of lines, those that were remembered last behind the others.
+        """The head that was used last."""
+        # Cached heads by number of lines, the most recently stored last.
         self._heads: dict[int, CachedHead] = {}
 
     def store(self, head: bytes, request: Request) -> None:
-        """``head`` was found to be ``request``, which the next of its kind may be like."""
-        # As many lines as `find` will see, whose first is the request line's rest.
+        """Store a parsed ``head`` and its ``request``."""
+        # The same count as in lookup(), where the first line is the end of the request line.
         kind = head.count(b"\r\n") + 1
         like = self._heads.pop(kind, None)
         if like is None:
@@ -76,8 +75,8 @@ class HeadCache:
         self._heads.clear()
 
     def lookup(self, head: bytes) -> Request | None:
-        """The request that the whole ``head`` is, where its fields differ from those of its kind in
-        values at the most; or None."""
+        """Return the request of a complete ``head`` that differs from a cached one at most in
+        method, target and field values; None if there is no such head."""
         match = _LINE_BEGINNING.match(head)
         if match is None:
             return None
@@ -91,7 +90,7 @@ class HeadCache:
 
 
 class CachedHead:
-    """A request of a connection, which another may be like."""
+    """One cached head of a connection."""
 
     __slots__ = (
         "_ending",
@@ -103,21 +102,21 @@ class CachedHead:
     )
 
     def __init__(self, limits: Limits) -> None:
-        # The bounds that `grammar.check_head` has, and our own.
+        # The limits of `syntax.check_head`, and that of the cache.
         self._longest = min(limits.header_size or sys.maxsize, _MAX_HEAD_SIZE)
         self._longest_beginning = (limits.request_line or sys.maxsize) - _AFTER_TARGET
-        # None where there is none that the next could be like.
+        # None: nothing is stored, or the head cannot be reused.
         self._request: Request | None = None
-        # All of it that does not follow from method and target.
+        # The elements of _request that do not depend on method and target.
         self._rest: tuple[object, ...] = ()
-        # Its header section from behind the target on; and that line by line, once asked for.
+        # The head after the target; and its lines, computed when first needed.
         self._ending = b""
         self._lines: list[bytes] = []
 
     def store(self, head: bytes, request: Request) -> None:
-        """``head`` was found to be ``request``, which the next may be like."""
+        """Store a parsed ``head`` and its ``request``."""
         self.clear()
-        # A target in absolute form has a part in what a request means.
+        # A target in absolute-form changes the meaning of Host.
         if request.keep_alive and request.target.startswith("/") and len(head) <= self._longest:
             self._request, self._rest = request, request[4:]
             self._ending = head[len(request.method) + 1 + len(request.target) :]
@@ -128,12 +127,12 @@ class CachedHead:
         self._ending, self._lines = b"", []
 
     def match_same(self, data: bytes) -> Request | None:
-        """The request, where ``data`` is one whole head with the method and the very fields again,
-        or None."""
+        """Return the request if ``data`` is one complete head with the same method and fields; else
+        None."""
         like = self._request
         if like is None or not data.endswith(self._ending) or len(data) > self._longest:
             return None
-        # This is the way of nearly every request. What a pattern would do takes twice as long.
+        # Nearly every request takes this path; a regular expression takes twice as long.
         line = data[: -len(self._ending)].decode("latin-1")
         method, _, target = line.partition(" ")
         if (
@@ -153,9 +152,10 @@ class CachedHead:
     def match_similar(
         self, beginning: re.Match[bytes], ending: bytes, lines: list[bytes]
     ) -> Request | None:
-        """The request, where a whole head of as many lines is one with other values at the most.
+        """Return the request if a head with as many lines differs only in target, method or values.
 
-        ``beginning`` is that of its request line, ``ending`` and its ``lines`` are the rest.
+        ``beginning`` is the match of the request line's beginning, ``ending`` the rest of the head,
+        and ``lines`` its lines.
         """
         like, end = self._request, beginning.end()
         if like is None or end + len(ending) > self._longest or end > self._longest_beginning:
@@ -176,16 +176,16 @@ class CachedHead:
     def _compare(
         self, lines: list[bytes], fields: list[tuple[bytes, bytes]]
     ) -> list[tuple[bytes, bytes]] | None:
-        """The fields with the values that ``lines`` give; None where more than values differs.
+        """Return the fields with the values from ``lines``; None if more than values differs.
 
-        The very same list where nothing does.
+        Returns the same list object if no line differs.
         """
         if not self._lines:
             self._lines = self._ending.split(b"\r\n")
         if lines == self._lines:
             return fields
         fields = fields.copy()
-        # The first line is the request line's rest.
+        # The first line is the end of the request line.
         number = -1
         for line, before in zip(lines, self._lines, strict=True):
             if line != before:
@@ -198,7 +198,8 @@ class CachedHead:
 
 
 def _other_value(line: bytes, before: bytes) -> bytes | None:
-    """The value of a field line; None where it could mean more than that of ``before``."""
+    """Return the value of a field line; None unless it has the same name as ``before``, a name that
+    the server does not use."""
     name, colon, _ = before.partition(b":")
     size = len(name) + 1
     if (

@@ -1,14 +1,14 @@
-"""Header sections parsed by httptools, which is llhttp in C: the fast one, an optional extra.
+"""Parses request heads with httptools (llhttp in C), the faster, optional library.
 
-A parser is made per head. It costs a third of a microsecond, and llhttp's state after an error, an
-upgrade, a body or a close never matters; nothing is shared between connections or threads either.
-llhttp never sees a body. Three of its ways are levelled here:
+A new parser is made for each head. That costs a third of a microsecond, and no state of llhttp
+survives an error, an upgrade or a body. llhttp never sees a body. Three differences to h11 are
+removed here:
 
-- Its list of methods is closed. Others are as good by RFC 9110 section 9.1, so it is shown GET in
-  their place; and CONNECT, which it would take for an upgrade, is among the others.
-- It keeps whitespace behind values, and does not know a tab there for such.
-- An upgrade ends its work. Here it is a request like any other (RFC 9110 section 7.8: a server
-  MAY ignore Upgrade).
+- llhttp accepts only the methods it knows, and treats CONNECT as an upgrade. RFC 9110 section 9.1
+  allows any token, so other methods are parsed as GET.
+- llhttp keeps trailing spaces of values, and tabs around them.
+- llhttp stops at an upgrade. The server may ignore Upgrade (RFC 9110 section 7.8), so the request
+  is parsed like any other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VERSIONS = {"1.0": b"1.0", "1.1": b"1.1"}
 
 
 class _Recorder:
-    """Takes what httptools calls back with."""
+    """Receives the callbacks of httptools."""
 
     __slots__ = ("complete", "fields", "target")
 
@@ -42,7 +42,7 @@ class _Recorder:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Of whitespace the gate lets only SP and HTAB through, so that no set need be given.
+        # ``syntax`` allows no whitespace except SP and HTAB, so rstrip() needs no argument.
         self.fields.append((name, value.rstrip()))
 
     def on_headers_complete(self) -> None:
@@ -50,12 +50,12 @@ class _Recorder:
 
 
 def parse_head(head: bytes) -> RawHead:
-    """Parse one complete header section; see ``events.HeadParser``."""
+    """Parse one complete request head; see ``messages.HeadParser``."""
     method = head[: head.find(b" ")]
     if method not in _KNOWN_METHODS:
         head = b"GET" + head[len(method) :]
     if b"\t" in head:
-        # Content-Length and Transfer-Encoding are judged before they are handed out.
+        # llhttp checks Content-Length and Transfer-Encoding itself, before the callback.
         head = b"\r\n".join([line.rstrip(b" \t") for line in head.split(b"\r\n")])
     recorder = _Recorder()
     parser = httptools.HttpRequestParser(recorder)

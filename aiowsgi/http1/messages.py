@@ -1,7 +1,7 @@
-"""The values that reading HTTP/1.1 yields; what the two parsers agree upon.
+"""The values that the request reader returns, the same for both parser libraries.
 
-Only facts live here: no parsing, no I/O. They are named tuples: immutable, slotted, and built in
-a third of the time of a frozen dataclass, which matters for the one that is made per request.
+No parsing and no I/O. They are named tuples because creating one takes a third of the time of a
+frozen dataclass.
 """
 
 from __future__ import annotations
@@ -24,76 +24,77 @@ __all__ = [
 
 
 class Sentinel(Enum):
-    """Answers of the reader that carry no data."""
+    """Results of the reader that carry no data."""
 
     NEED_DATA = "NEED_DATA"
     END_OF_BODY = "END_OF_BODY"
 
 
 NEED_DATA: Final = Sentinel.NEED_DATA
-"""The reader can say no more before further bytes are fed to it."""
+"""More bytes must be fed before the reader can continue."""
 
 END_OF_BODY: Final = Sentinel.END_OF_BODY
-"""The request is complete, trailers included; bytes behind it belong to the next one."""
+"""The body is complete, trailers included; the next bytes belong to the next request."""
 
 CHUNKED: Final = -1
-"""``Request.content_length`` of a body in the chunked transfer coding."""
+"""``Request.content_length`` of a chunked body."""
 
 BodyEvent: TypeAlias = bytes | Literal[Sentinel.NEED_DATA, Sentinel.END_OF_BODY]
 
 
 class RawHead(NamedTuple):
-    """What a parser library makes of a header section, before any rule of ours is applied."""
+    """The parts of a request head as the parser library returns them, before they are
+    interpreted."""
 
     method: bytes
     target: bytes
     version: bytes
     """``b"1.0"`` or ``b"1.1"``."""
     fields: list[tuple[bytes, bytes]]
-    """Names in the case that the library gives; values without surrounding whitespace."""
+    """Names in the case that the library returns; values without surrounding whitespace."""
 
 
 HeadParser: TypeAlias = Callable[[bytes], RawHead]
-"""Parses one complete header section (request line to empty line); raises RequestError."""
+"""Parses one complete request head, request line to empty line; raises RequestError."""
 
 
 class Limits(NamedTuple):
-    """Bounds on what a client may send; ``0`` means unlimited. Sizes are bytes."""
+    """Limits on requests; 0 means no limit. Sizes are in bytes."""
 
     request_line: int = 8 * 1024
-    """Of the request line without its CRLF; beyond it 414 (RFC 9112 section 3)."""
+    """Request line without CRLF; a longer one is answered 414 (RFC 9112 section 3)."""
     header_size: int = 64 * 1024
-    """Of the whole header section, request line and empty line included; beyond it 431."""
+    """Request head, from the request line to the empty line; a larger one is answered 431."""
     fields: int = 100
-    """Number of field lines; beyond it 431. Applies to a trailer section too."""
+    """Number of field lines; more are answered 431. Also the limit for trailer fields."""
     body_size: int = 1024 * 1024 * 1024
-    """Of the content after the transfer coding is removed; beyond it 413."""
+    """Content after decoding of chunks; more is answered 413."""
 
 
 class Request(NamedTuple):
-    """One request's head, checked, with everything that framing needs decided.
+    """A checked and interpreted request head.
 
-    Strings are "native" in the sense of PEP 3333: each character stands for one byte (latin-1).
+    Strings are "native" as defined by PEP 3333: each character stands for one byte (latin-1).
     """
 
     method: str
     target: str
-    """The request-target as it came, for ``REQUEST_URI`` and the access log."""
+    """The request-target as sent, for ``REQUEST_URI`` and the access log."""
     path: str
-    """Path of the target, still percent-encoded; ``*`` for the asterisk form."""
+    """Path of the target, percent-encoded; ``*`` for the asterisk form."""
     query: str
-    """What follows the first ``?``, without it; empty where there is none."""
+    """Text after the first ``?``; empty if there is none."""
     host: str
-    """Effective ``uri-host [":" port]`` (RFC 9112 section 3.2.2: an absolute-form target's
-    authority over the Host field); empty where HTTP/1.0 named none."""
+    """Effective ``uri-host [":" port]``: the authority of an absolute-form target, else the Host
+    field (RFC 9112 section 3.2.2). Empty if an HTTP/1.0 request has neither."""
     version: str
     """``HTTP/1.0`` or ``HTTP/1.1``."""
     fields: list[tuple[bytes, bytes]]
-    """All field lines in order, names in the client's or lower case, values stripped. In an
-    absolute-form request the Host line's value is replaced by the target's authority."""
+    """All field lines in order; names in the client's or in lower case, values stripped. For an
+    absolute-form target, Host has the target's authority."""
     content_length: int
-    """Length of the body in bytes; 0 for none; CHUNKED where only its end will tell."""
+    """Length of the body in bytes; 0 for none, CHUNKED for a chunked one."""
     keep_alive: bool
-    """The client wants the connection kept after this exchange (RFC 9112 section 9.3)."""
+    """The client wants to reuse the connection (RFC 9112 section 9.3)."""
     expect_continue: bool
-    """The client waits for 100 (Continue) before its body (RFC 9110 section 10.1.1)."""
+    """The client waits for 100 (Continue) before it sends the body (RFC 9110 section 10.1.1)."""

@@ -1,12 +1,12 @@
-"""Bytes in, requests out: one connection's stream of requests, read one at a time.
+"""Reads the requests of one connection: bytes in, requests and bodies out.
 
-The reader joins the rooms around it: the raw grammar stands before the parser library, the
-meaning of the fields behind it, and the body is read by our own hand. It holds what it is fed
-until it is asked, so that bytes of a later request stay unparsed while one is being served.
+The pipeline for a head is: cache, syntax check, parser library, semantics. Bodies are decoded here,
+not by the library. The reader parses one request at a time; later bytes remain in its buffer until
+they are asked for.
 
-Its laws: what comes out depends on the bytes only, never on how they were split (but for when a
-fault is reported); and once a fault was found the same is reported for ever, for behind it no
-byte's place in the stream is known.
+Guarantees: the result depends only on the bytes, not on how they were split (except for when an
+error is reported). After an error the same error is reported forever, because the boundaries of the
+next request are unknown.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["RequestReader"]
 
 
 class _State(IntEnum):
-    """Where in the stream of requests the next byte stands."""
+    """The position of the next byte in the stream of requests."""
 
     START = 0  # before a request, where one empty line is skipped (RFC 9112 section 2.2)
     HEAD = 1  # before a request, behind that empty line
@@ -41,18 +41,18 @@ class _State(IntEnum):
     FAILED = 4  # behind a fault
 
 
-# A member is looked up in its class in a tenth of the time that a request takes to parse.
+# Looking up an enum member takes a tenth of the time that parsing a request takes.
 _START, _HEAD, _BODY, _CLOSED, _FAILED = _State
 _CR = 0x0D
 _END = b"\r\n\r\n"
 
 
 class RequestReader:
-    """Reads the requests of one connection.
+    """The requests of one connection.
 
-    ``feed`` may be called at any time. Call ``next_request`` until it gives a request, then
-    ``next_body`` until it gives END_OF_BODY, then ``next_request`` again. Both raise RequestError
-    where the client is refused, and from then on at every call.
+    ``feed`` may be called at any time. Call ``next_request`` until it returns a request, then
+    ``next_body`` until it returns END_OF_BODY, then ``next_request`` again. Both raise RequestError
+    if the request is refused, and then at every later call.
     """
 
     __slots__ = (
@@ -74,41 +74,42 @@ class RequestReader:
         self._buffer = ReceiveBuffer()
         self._state = _START
         self._head_cache = HeadCache(limits)
-        # A head that was found to be like none of them, and will be asked for next.
+        # The head that lookup() did not find; next_request() need not look again.
         self._cache_miss = b""
-        # Checks a header section that is incomplete; None unless one is held.
+        # Checks an incomplete head; None if none is buffered.
         self._line_check: LineCheck | None = None
-        # Reads the body of the request that was given out; None where it has none.
+        # Decodes the body of the current request; None if it has none.
         self._body: BodyReader | None = None
-        # Whether the request that was given out is the connection's last.
+        # Whether the current request is the last one of the connection.
         self._last = False
-        # Arguments of the RequestError that ended the reading, once one did. The error itself
-        # would keep alive the frames through which it was raised.
+        # Arguments of the RequestError that ended the reading. The exception itself would keep its
+        # traceback's frames alive.
         self._fault = (0, "")
 
     def feed(self, data: bytes) -> None:
-        """Hold ``data`` as the next bytes of the stream; dropped where none can be read."""
+        """Append ``data`` to the stream; it is dropped if no further request can be read."""
         if self._state < _CLOSED:
             self._buffer.append(data)
 
     @property
     def buffered(self) -> int:
-        """Number of bytes that are held and not yet taken by a request."""
+        """Number of buffered bytes that no request has used yet."""
         return len(self._buffer)
 
     @property
     def started(self) -> bool:
-        """Whether a request has begun to come whose header section is incomplete.
+        """Whether a part of a request head is buffered.
 
-        Meaningful after ``next_request`` gave None; an empty line begins no request.
+        Valid after ``next_request`` returned None; an empty line is not part of a request.
         """
         return len(self._buffer) > 0
 
     def try_fast_path(self, data: bytes) -> Request | None:
-        """The next request, where it is simple: ``data``, with nothing held, is one whole head,
-        like one before, and no body follows.
+        """Return the next request if nothing is buffered and ``data`` is one complete head, similar
+        to an earlier one, without a body.
 
-        Else None, and nothing was taken: feed ``data``. Behind a simple one comes a request.
+        Otherwise return None without using ``data``; the caller then calls `feed`. The reader is
+        ready for the next request afterwards.
         """
         if self._state is not _START or len(self._buffer) > 0:
             return None
@@ -119,9 +120,9 @@ class RequestReader:
         return None if request is None or request.content_length else request
 
     def next_request(self) -> Request | None:
-        """The next request's head, or None until more of it is fed.
+        """Return the next request's head, or None if more bytes are needed.
 
-        None for ever behind a request that ended the connection (RFC 9112 section 9.6).
+        Always returns None after a request that ends the connection (RFC 9112 section 9.6).
         """
         try:
             return _ON_NEXT_REQUEST[self._state](self)
@@ -130,7 +131,7 @@ class RequestReader:
             raise
 
     def next_body(self) -> BodyEvent:
-        """What has come of the body of the request last given; see ``events.BodyEvent``."""
+        """Return the next piece of the current body; see ``messages.BodyEvent``."""
         try:
             return _ON_NEXT_BODY[self._state](self)
         except RequestError as error:
@@ -139,15 +140,15 @@ class RequestReader:
 
     @property
     def body_remaining(self) -> int:
-        """Bytes of the present body that were not fed yet, all of which may go another way.
+        """Number of body bytes that have not been fed, all of which may bypass the reader.
 
-        0 where their number is not known, or where something is held that comes before them.
+        0 if the number is unknown, or if body bytes are still buffered.
         """
         body = self._body
         return body.remaining if isinstance(body, LengthBody) and not len(self._buffer) else 0
 
     def skip_body(self, size: int) -> None:
-        """``size`` bytes of those ahead have gone another way."""
+        """Count ``size`` body bytes as read: they bypass the reader."""
         if isinstance(self._body, LengthBody):
             self._body.skip(size)
 
@@ -184,7 +185,7 @@ class RequestReader:
         self._line_check.check_incomplete(held)
 
     def clear_cache(self) -> None:
-        """Keep nothing for the next request: it may be long in coming."""
+        """Free the cached heads; called when the connection becomes idle."""
         self._head_cache.clear()
 
     # Body
@@ -212,7 +213,7 @@ class RequestReader:
         raise RequestError(*self._fault)
 
     def _out_of_turn(self) -> NoReturn:
-        raise RuntimeError("the reader was asked out of turn")
+        raise RuntimeError("next_request() and next_body() were called out of order")
 
 
 _ON_NEXT_REQUEST: Final[dict[_State, Callable[[RequestReader], Request | None]]] = {
@@ -222,7 +223,7 @@ _ON_NEXT_REQUEST: Final[dict[_State, Callable[[RequestReader], Request | None]]]
     _CLOSED: RequestReader._closed,  # noqa: SLF001
     _FAILED: RequestReader._failed,  # noqa: SLF001
 }
-"""How `RequestReader.next_request` answers in each state."""
+"""What `RequestReader.next_request` calls in each state."""
 
 _ON_NEXT_BODY: Final[dict[_State, Callable[[RequestReader], BodyEvent]]] = {
     _START: RequestReader._out_of_turn,  # noqa: SLF001
@@ -231,19 +232,34 @@ _ON_NEXT_BODY: Final[dict[_State, Callable[[RequestReader], BodyEvent]]] = {
     _CLOSED: RequestReader._out_of_turn,  # noqa: SLF001
     _FAILED: RequestReader._failed,  # noqa: SLF001
 }
-"""How `RequestReader.next_body` answers in each state."""
+"""What `RequestReader.next_body` calls in each state."""
 
 
 def _read_head(head: bytes, parse_head: HeadParser, limits: Limits) -> Request:
     outline = check_head(head, limits)
+    if outline[2] not in _KNOWN_VERSIONS:
+        head, outline = _as_1_1(head, outline)
     try:
         raw = parse_head(head)
     except RequestError:
-        # The status must not depend on the library: our own reading of the fields knows what is
-        # wrong, and only what it finds no fault with gets the library's answer.
+        # The status must not depend on the library. Interpreting the fields that were split without
+        # the library finds most errors; the library's error remains for the rest.
         interpret(RawHead(*outline[:3], split_fields(head)), limits)
         raise
     method, target, version, fields = raw
     if (method, target, version, len(fields)) != outline:
-        raise RequestError(400, "The header section can be read in two ways.")
+        raise RequestError(400, "The header section is ambiguous.")
     return interpret(raw, limits)
+
+
+# RFC 9110 section 2.5: a request of a higher minor version is processed as HTTP/1.1.
+_KNOWN_VERSIONS: Final = (b"1.1", b"1.0")
+
+
+def _as_1_1(
+    head: bytes, outline: tuple[bytes, bytes, bytes, int]
+) -> tuple[bytes, tuple[bytes, bytes, bytes, int]]:
+    """Rewrite a head of HTTP/1.2 to 1.9 as HTTP/1.1, which both libraries accept."""
+    method, target, version, field_count = outline
+    line, _, rest = head.partition(b"\r\n")
+    return line.removesuffix(version) + b"1.1\r\n" + rest, (method, target, b"1.1", field_count)

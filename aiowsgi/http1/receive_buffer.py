@@ -1,10 +1,8 @@
-"""Received bytes that nothing has consumed yet.
+"""A buffer of received bytes that have not been parsed.
 
-A consumer of the stream sees one growing row of bytes and takes from its front. Three laws keep it
-cheap: the object that the transport delivered is kept as it is while it is the only one (a request
-that arrives whole is never copied); taking moves an offset instead of the bytes; and a search for
-a mark resumes where the last one stopped, so that a section that comes byte by byte costs linear
-time. Nothing here knows HTTP.
+Guarantees: a request that arrives in one piece is never copied; taking bytes from the front moves
+an offset, not the rest; repeated searches for a delimiter take linear time in total, even if the
+bytes arrive one by one. Nothing here knows HTTP.
 """
 
 from __future__ import annotations
@@ -13,23 +11,23 @@ __all__ = ["ReceiveBuffer"]
 
 
 class ReceiveBuffer:
-    """A queue of bytes; ``len()`` says how many are held."""
+    """A queue of bytes; ``len()`` is the number of bytes in it."""
 
     __slots__ = ("_data", "_searched", "_start")
 
     def __init__(self) -> None:
-        # The delivered object itself, or a bytearray once a second one had to be joined to it.
+        # The object that the transport delivered, or a bytearray after a second one was appended.
         self._data: bytes | bytearray = b""
-        # Offset in _data of the first byte that is not yet taken.
+        # Offset in _data of the first byte that has not been taken.
         self._start = 0
-        # Offset in _data before which the mark of take_through() is known not to begin.
+        # take_through() has found no delimiter that begins before this offset in _data.
         self._searched = 0
 
     def __len__(self) -> int:
         return len(self._data) - self._start
 
     def append(self, data: bytes) -> None:
-        """Hold ``data`` behind what is held; it is not copied where nothing is."""
+        """Append ``data``; it is not copied if the buffer is empty."""
         if self._start == len(self._data):
             self._data, self._start, self._searched = data, 0, 0
         elif type(self._data) is bytearray:
@@ -44,16 +42,17 @@ class ReceiveBuffer:
         return self._data.startswith(prefix, self._start)
 
     def find(self, mark: bytes, offset: int = 0) -> int:
-        """Where ``mark`` begins at or behind ``offset``, counted from the front; -1 if nowhere."""
+        """Return the offset of ``mark`` at or after ``offset``, counted from the front; -1 if
+        absent."""
         found = self._data.find(mark, self._start + offset)
         return found - self._start if found >= 0 else -1
 
     def peek(self, start: int, stop: int) -> bytes:
-        """A copy of the bytes from ``start`` to ``stop``, counted from the front; none taken."""
+        """Return a copy of the bytes from ``start`` to ``stop``, counted from the front."""
         return bytes(self._data[self._start + start : self._start + stop])
 
     def take(self, size: int) -> bytes:
-        """The first ``size`` bytes, or all that are held where these are fewer."""
+        """Take the first ``size`` bytes, or all if there are fewer."""
         data, start = self._data, self._start
         stop = start + size
         if stop < len(data):
@@ -66,31 +65,34 @@ class ReceiveBuffer:
         return bytes(memoryview(data)[start:])
 
     def take_through(self, mark: bytes) -> bytes | None:
-        """Everything up to and with the first ``mark``; None, and nothing taken, if it is absent.
+        """Take everything up to and including the first ``mark``; return None if it is absent.
 
-        Until it is found, ask for no other mark: what has been searched is not searched again.
+        Search for no other mark before this one has been found: the searched bytes are not searched
+        again.
         """
         found = self._data.find(mark, self._searched)
         if found < 0:
-            # The beginning of a mark may be held.
+            # The buffer may end with the beginning of a mark.
             self._searched = max(self._start, len(self._data) - len(mark) + 1)
             return None
         stop = found + len(mark)
         if stop == len(self._data) and type(self._data) is bytes and self._start == 0:
-            # `take` would do the same; this is every request that comes alone and whole.
+            # take() would return the same; this is faster for a request that arrives alone and
+            # whole.
             data, self._data, self._searched = self._data, b"", 0
             return data
         return self.take(stop - self._start)
 
     def view(self) -> tuple[bytes | bytearray, int]:
-        """What is held, for a loop that cannot afford a call for each step, and where it begins.
+        """Return the underlying bytes and the offset of the first one, for loops in which a call
+        for each step is too slow.
 
-        Look only, and hand over with `skip` what was used before anything else is called.
+        The caller must not change them, and must call `skip` before any other method.
         """
         return self._data, self._start
 
     def skip(self, size: int) -> None:
-        """Let go of the first ``size`` bytes, which must be held."""
+        """Drop the first ``size`` bytes, which must be in the buffer."""
         self._advance(self._start + size)
 
     def clear(self) -> None:

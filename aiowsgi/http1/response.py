@@ -1,15 +1,14 @@
-"""The one response writer: status, fields and framing become bytes (RFC 9112 sections 4 to 9).
+"""Encodes responses: status, fields and framing become bytes (RFC 9112 sections 4 to 9).
 
-Writing lives apart from reading because a parser library writes slowly (h11 takes 28 µs for one
-response head, this takes three) and because two parsers need one behaviour. h11's and httptools'
-client sides are the oracles that the tests hold it against.
+Both parsers share this encoder. It takes 3 µs for a head, h11 takes 28 µs. The tests compare it
+with the client sides of h11 and httptools.
 
-The laws:
+Guarantees:
 
-* What the application gives is checked when it gives it, in `check_head`, so that the traceback
-  shows who did; a field that could split the message never leaves.
-* Framing is decided once, in `encode_head`, when the first byte is due.
-* Nothing here performs I/O, asks the time or knows WSGI's calling convention.
+* `check_head` checks what the application passes at the time it passes it, so that the traceback
+  shows the caller. A field that could split the message is never sent.
+* `encode_head` decides the framing once, when the first byte is due.
+* Nothing here performs I/O, reads the clock or knows the calling convention of WSGI.
 """
 
 from __future__ import annotations
@@ -42,35 +41,39 @@ __all__ = [
 Fields = Sequence[tuple[str, str]]
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
-"""The end of a chunked body without trailers (RFC 9112 section 7.1)."""
+"""The last chunk and an empty trailer section (RFC 9112 section 7.1)."""
 
 MAX_CACHED_NAMES: Final = 1024
 """Field names and status lines kept as known to be good. Applications use a few dozen; the bound
 keeps one that invents names from filling memory. The number is a guess."""
 
-# PEP 3333: status is "a code, a space, a reason", without control characters. RFC 9112 section 4
-# allows an empty reason but wants the space. A 1xx answer cannot be final (RFC 9110 section 15.2).
+# PEP 3333: a status is "a code, a space, a reason", without control characters. RFC 9112 section 4
+# allows an empty reason but requires the space. 1xx cannot be final (RFC 9110 section 15.2).
 _STATUS = re.compile(r"([2-5]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?\Z", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 _DIGITS = re.compile(r"[0-9]{1,19}\Z")
 
-# PEP 3333, "Other HTTP Features": an application must not send these; they describe a connection
-# that it does not own (RFC 9110 section 7.6.1). The list is that of ``wsgiref.util``.
-_HOP_BY_HOP: Final = frozenset(
+# PEP 3333, "Other HTTP Features": an application must not send hop-by-hop fields (RFC 9110 section
+# 7.6.1). Real applications do; other servers send or drop them. These are left out. "Connection:
+# close" closes the connection.
+_DROPPED: Final = frozenset(
     (
         "connection",
         "keep-alive",
         "proxy-authenticate",
+        "proxy-authentication-info",
         "proxy-authorization",
+        "proxy-connection",
         "te",
+        "trailer",
         "trailers",
-        "transfer-encoding",
-        "upgrade",
     )
 )
+# Both would change how the client reads the connection from here on.
+_FORBIDDEN: Final = frozenset(("transfer-encoding", "upgrade"))
 
-_ACTED_UPON: Final = frozenset(("content-length", "date", "server"))
+_ACTED_UPON: Final = frozenset(("content-length", "date", "server")) | _DROPPED
 
 _REASONS: Final = {
     400: "Bad Request",
@@ -90,43 +93,43 @@ _REASONS: Final = {
 
 
 class Framing(Enum):
-    """How a recipient will know where the body ends (RFC 9112 section 6.3)."""
+    """What marks the end of the body (RFC 9112 section 6.3)."""
 
     NONE = "none"
-    """There is no body: HEAD, 204, 304."""
+    """No body: HEAD, 204, 304."""
     LENGTH = "length"
-    """Content-Length tells."""
+    """The number of bytes in Content-Length."""
     CHUNKED = "chunked"
-    """The last chunk tells."""
+    """The last chunk."""
     CLOSE = "close"
-    """The end of the connection tells; all that HTTP/1.0 has for an unknown length."""
+    """The end of the connection; HTTP/1.0 has nothing else for an unknown length."""
 
 
-# Looking a member up on its enum costs as much as a call in Python 3.11, hence names of our own.
+# Looking up an enum member costs as much as a call in Python 3.11.
 _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
 
 
 class ResponseContext(NamedTuple):
-    """What the request and the server bring to a response's head. See `response_context`."""
+    """What a response's head depends on besides the application. See `response_context`."""
 
     head_only: bool
-    """The method was HEAD."""
+    """The request method is HEAD."""
     http_11: bool
-    """The client speaks HTTP/1.1, so that chunked may be used."""
+    """The client supports HTTP/1.1, so that chunks may be sent."""
     keep_alive: bool
-    """Request and server would both keep the connection."""
+    """Neither the request nor the server demands closing the connection."""
     date: str
-    """The value of Date, or empty to send none."""
+    """Value of Date; empty sends none."""
     server: str
-    """The value of Server, or empty to send none."""
+    """Value of Server; empty sends none."""
     defaults: str
-    """The lines of both."""
+    """The field lines of Date and Server."""
 
 
 def response_context(
     *, head_only: bool, http_11: bool, keep_alive: bool, date: str, server: str
 ) -> ResponseContext:
-    """A context; it can serve all responses of one kind for as long as the date is right."""
+    """Create a context. It can be used for all similar responses until the date changes."""
     return ResponseContext(head_only, http_11, keep_alive, date, server, _defaults(date, server))
 
 
@@ -135,27 +138,31 @@ def _defaults(date: str, server: str) -> str:
 
 
 class ResponseHead(NamedTuple):
-    """An encoded head and what it promises."""
+    """An encoded head, and the framing of the body that must follow it."""
 
     data: bytes
     framing: Framing
     length: int
-    """Number of body bytes that are to follow where framing is LENGTH, else -1."""
+    """Number of body bytes that must follow if framing is LENGTH, else -1."""
     keep_alive: bool
-    """The head leaves the connection open after this response."""
+    """The connection stays open after this response."""
     status: int
 
 
 class CheckedHead(NamedTuple):
-    """The application's status and fields, found fit to be sent."""
+    """The application's status and fields after `check_head`."""
 
     lines: str
-    """Status line and field lines, each with its CRLF."""
+    """Status line and field lines, each with CRLF."""
     status: int
     content_length: int
     """The application's Content-Length, or -1."""
     has_date: bool
     has_server: bool
+    close: bool
+    """The application sent ``Connection: close``."""
+    dropped: tuple[str, ...]
+    """Names of the hop-by-hop fields that were left out, in lower case."""
 
 
 _status_lines: dict[str, tuple[int, str]] = {}
@@ -163,20 +170,24 @@ _names: dict[str, str] = {}
 
 
 def check_head(status: str, fields: Fields) -> CheckedHead:
-    """Check what the application gave to ``start_response``.
+    """Check the status and fields that the application passed to ``start_response``.
 
-    Raises `ApplicationError` for whatever could not be sent, or would make another message of it.
+    Raises `ApplicationError` for anything that cannot be sent or that would split the message.
     """
     try:
         code, status_line = _status_lines.get(status) or _check_status(status)
         return _scan(fields, [status_line], code)
     except (AttributeError, TypeError, ValueError) as error:
-        raise ApplicationError("start_response wants a str and a list of (str, str)") from error
+        raise ApplicationError("start_response takes a str and a list of (str, str)") from error
 
 
 def check_fields(fields: Fields) -> str:
-    """The lines of an interim response's fields; raises `ApplicationError` like `check_head`."""
-    return check_head("200", fields).lines.partition("\r\n")[2]
+    """Return the field lines of an interim response (1xx); raises `ApplicationError` like
+    `check_head`."""
+    try:
+        return _scan(fields, [], 103).lines
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ApplicationError("early hints must be a list of (str, str)") from error
 
 
 def encode_head(
@@ -184,19 +195,21 @@ def encode_head(
 ) -> ResponseHead:
     """Decide the framing and encode the head.
 
-    ``body_length`` is the number of bytes that the whole body has, where that is known now; the
-    application's Content-Length, if it sent one, goes before it.
+    ``body_length`` is the length of the whole body if it is known, else None. The application's
+    Content-Length has precedence.
     """
-    lines, code, length, has_date, has_server = checked
+    lines, code, length, has_date, has_server, close, _ = checked
     head_only, http_11, keep_alive, date, server, defaults = context
     if has_date or has_server:
         defaults = _defaults("" if has_date else date, "" if has_server else server)
+    if close:
+        keep_alive = False
     framing = _LENGTH
     tail = ""
     if head_only or code == 204 or code == 304:
         framing = _NONE
-        # RFC 9110 section 8.6: an answer to HEAD may carry the length that GET would have had. An
-        # empty body says nothing: the application may have left it out because of HEAD.
+        # RFC 9110 section 8.6: a response to HEAD may have the Content-Length of GET. An empty body
+        # proves nothing: many applications return none for HEAD.
         if length < 0 and body_length and code != 204 and code != 304:
             tail = f"Content-Length: {body_length}\r\n"
         length = -1
@@ -209,13 +222,13 @@ def encode_head(
         framing = _CHUNKED
         tail = "Transfer-Encoding: chunked\r\n"
     else:
-        # All that HTTP/1.0 has for a body of unknown length is the end of the connection.
+        # HTTP/1.0 has no chunks: the end of the connection ends the body.
         framing, keep_alive = _CLOSE, False
 
     if not keep_alive:
         tail += "Connection: close\r\n"
     elif not http_11:
-        # RFC 9112 section 9.3: an HTTP/1.0 client has to be told.
+        # RFC 9112 section 9.3: an HTTP/1.0 client must be told.
         tail += "Connection: keep-alive\r\n"
     data = f"{lines}{defaults}{tail}\r\n".encode("latin-1")
     return tuple.__new__(ResponseHead, (data, framing, length, keep_alive, code))
@@ -234,42 +247,50 @@ def _check_status(status: str) -> tuple[int, str]:
 
 
 def _scan(fields: Fields, lines: list[str], code: int) -> CheckedHead:
-    """Check every field, append its line to ``lines``, and note those that matter to framing."""
-    length, has_date, has_server = -1, False, False
+    """Check every field, append its line to ``lines``, and record those that affect the framing."""
+    length, has_date, has_server, close = -1, False, False, False
+    dropped: tuple[str, ...] = ()
     for name, value in fields:
         lower = _names.get(name)
         if lower is None:
             lower = _check_name(name)
-        # Nearly every value is printable ASCII, which C finds out fastest.
+        # Nearly every value is printable ASCII; these two methods are the fastest check.
         if not (value.isascii() and value.isprintable()):
             _check_value(name, value)
         if not lower:
             pass
         elif lower == "content-length":
             length = _check_length(value, length)
-            # RFC 9110 section 8.6: a 204 answer must not have one.
-            if code == 204:
+            # RFC 9110 section 8.6: responses with 1xx and 204 must not have one.
+            if code == 204 or code < 200:
                 continue
         elif lower == "date":
             has_date = True
-        else:
+        elif lower == "server":
             has_server = True
+        else:
+            dropped += (lower,)
+            close = close or (lower == "connection" and _has_close(value))
+            continue
         lines.append(f"{name}: {value}\r\n")
-    facts = ("".join(lines), code, length, has_date, has_server)
-    # What calling CheckedHead does, without the call of Python's in between.
+    facts = ("".join(lines), code, length, has_date, has_server, close, dropped)
+    # Creates a CheckedHead without the Python call of CheckedHead.__new__, which is slower.
     return tuple.__new__(CheckedHead, facts)
 
 
 def _check_name(name: str) -> str:
-    """Check that a field may be sent, and remember it.
+    """Check a field name and cache the result.
 
-    Returns the lower-case form of the few names that matter here, and nothing for the others.
+    Returns the name in lower case if the server uses the field or leaves it out, else an empty
+    string.
     """
     if not isinstance(name, str) or _TOKEN.match(name) is None:
         raise ApplicationError(f"malformed field name {name!r}")
     lower = name.lower()
-    if lower in _HOP_BY_HOP:
-        raise ApplicationError(f"hop-by-hop field {name} is the server's to send (PEP 3333)")
+    if lower in _FORBIDDEN:
+        raise ApplicationError(
+            f"the application may not send {name}, a hop-by-hop field (PEP 3333)"
+        )
     if lower not in _ACTED_UPON:
         lower = ""
     if len(_names) < MAX_CACHED_NAMES:
@@ -279,7 +300,14 @@ def _check_name(name: str) -> str:
 
 def _check_value(name: str, value: str) -> None:
     if _VALUE.match(value) is None:
-        raise ApplicationError(f"the value of field {name} holds what a field cannot: {value!r}")
+        raise ApplicationError(
+            f"the value of field {name} contains a forbidden character: {value!r}"
+        )
+
+
+def _has_close(value: str) -> bool:
+    """Return whether a Connection field has the option ``close`` (RFC 9110 section 7.6.1)."""
+    return "close" in [option.strip() for option in value.lower().split(",")]
 
 
 def _check_length(value: str, before: int) -> int:
@@ -291,7 +319,7 @@ def _check_length(value: str, before: int) -> int:
 
 
 def encode_chunk(data: bytes) -> bytes:
-    """``data``, which must not be empty, as one chunk (RFC 9112 section 7.1)."""
+    """Encode ``data``, which must not be empty, as one chunk (RFC 9112 section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -303,7 +331,7 @@ _MONTHS: Final = (
 
 
 def http_date(seconds: int) -> str:
-    """IMF-fixdate of ``seconds`` since the epoch (RFC 9110 section 5.6.7)."""
+    """Format ``seconds`` since the epoch as IMF-fixdate (RFC 9110 section 5.6.7)."""
     year, month, day, hour, minute, second, weekday, *_ = gmtime(seconds)
     return (
         f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04}"
@@ -312,17 +340,17 @@ def http_date(seconds: int) -> str:
 
 
 def reason_phrase(status: int) -> str:
-    """The reason phrase of a status that the server itself answers with."""
+    """Return the reason phrase of a status that the server itself sends."""
     return _REASONS.get(status, "Unknown")
 
 
 def error_response(
     status: int, detail: str, context: ResponseContext, fields: Fields = ()
 ) -> ResponseHead:
-    """A whole plain-text answer of the server's own: ``data`` holds head and body.
+    """Encode a complete plain-text response of the server; ``data`` has head and body.
 
-    ``detail`` becomes the body; ``context.head_only`` leaves it out. The connection is closed
-    unless ``context.keep_alive``.
+    ``detail`` is the body's text; the body is left out for HEAD. The connection is closed unless
+    ``context.keep_alive``.
     """
     text = f"{status} {reason_phrase(status)}\n{detail}\n".encode()
     checked = check_head(

@@ -1,13 +1,12 @@
-"""What a request's header section means: how it is framed, whom it addresses, what it asks of us.
+"""Interprets a parsed request head: framing, host, persistence, expectation.
 
-The second gate, behind the parser library: the grammar is known to be right, and the fields are
-given their meaning once for both libraries. Everything that could make this server and a proxy in
-front of it see different requests is refused here, even where RFC 9112 would allow a guess.
+The bytes have passed ``syntax``. Both libraries' results are interpreted by the same rules. A head
+that a proxy could understand differently is refused, even where RFC 9112 allows a repair:
 
-- Content-Length: one field line, digits only. Repeated or listed is refused, equal or not.
+- Content-Length: one field line, digits only. A repetition or a list is refused, equal or not.
 - Transfer-Encoding: ``chunked`` once, on HTTP/1.1, without Content-Length.
-- ``Content_Length`` and ``Transfer_Encoding`` are refused: CGI's names for fields make no
-  difference between ``-`` and ``_``, so that applications and gateways could take them for real.
+- ``Content_Length`` and ``Transfer_Encoding`` are refused: CGI variables do not distinguish ``-``
+  and ``_``, so an application or gateway could take them for the real fields.
 - Host: exactly one on HTTP/1.1, at most one on HTTP/1.0.
 """
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ACTED_UPON", "interpret"]
 
-# Those that are a list may come on several lines (RFC 9110 section 5.3), the others may not.
+# List fields may be repeated (RFC 9110 section 5.3), the others may not.
 _LISTS: Final = frozenset({b"connection", b"expect"})
 ACTED_UPON: Final = _LISTS | {
     b"content-length",
@@ -35,21 +34,21 @@ ACTED_UPON: Final = _LISTS | {
     b"transfer-encoding",
     b"transfer_encoding",
 }
-"""Names of the fields that this server itself acts upon, in lower case."""
+"""Names of the fields that the server itself uses, in lower case."""
 
-# Names as they were sent that are not among these: most of every request's. The bound keeps a
-# client that invents names from filling memory.
+# A cache of field names, as sent, that are not in ACTED_UPON: nearly all names of a request. The
+# limits keep a client that invents names from filling the memory.
 _ignored_names: Final[set[bytes]] = set()
 _MAX_CACHED_NAMES: Final = 512
 
-# Eighteen digits say an exabyte and fit into the integers of whatever stands in front.
-_LONGEST_CONTENT_LENGTH: Final = 18
+# Eighteen digits are an exabyte, and fit into a 64-bit integer of any other recipient.
+_MAX_LENGTH_DIGITS: Final = 18
 
 _TOKEN = re.compile(TOKEN)
 
 
 def interpret(raw: RawHead, limits: Limits) -> Request:
-    """Give a parsed header section its meaning, or raise RequestError with the status due."""
+    """Interpret a parsed request head. Raises RequestError with the status to answer."""
     method, target, version, fields = raw
     acted_upon: dict[bytes, bytes] = {}
     for name, value in fields:
@@ -69,7 +68,7 @@ def interpret(raw: RawHead, limits: Limits) -> Request:
     host = _host(acted_upon.get(b"host"), is_1_1=is_1_1)
     content_length = _body_length(acted_upon, is_1_1=is_1_1)
     if 0 < limits.body_size < content_length:
-        raise RequestError(413, "The content is too large.")
+        raise RequestError(413, "The request body is too large.")
     if authority is not None:
         host, fields = authority, _with_host(fields, authority)
     facts = (
@@ -84,20 +83,20 @@ def interpret(raw: RawHead, limits: Limits) -> Request:
         _keep_alive(acted_upon.get(b"connection"), is_1_1=is_1_1),
         _expects_continue(acted_upon.get(b"expect"), is_1_1=is_1_1) and content_length != 0,
     )
-    # What calling Request does, without the call of Python's in between.
+    # Creates a Request without the Python call of Request.__new__, which is slower.
     return tuple.__new__(Request, facts)
 
 
 def _joined(name: bytes, first: bytes, second: bytes) -> bytes:
-    # RFC 9112 section 6.3 would have equal lengths taken as one; RFC 9110 section 8.6 leaves the
-    # choice to refuse them.
+    # RFC 9112 section 6.3 allows a server to join equal lengths or to refuse them (RFC 9110 section
+    # 8.6).
     if name not in _LISTS:
-        raise RequestError(400, "A field that may stand only once is repeated.")
+        raise RequestError(400, f"{name.decode().title()} is given more than once.")
     return first + b"," + second
 
 
 def _elements(value: bytes) -> list[bytes]:
-    """The elements of a list, in lower case (RFC 9110 section 5.6.1)."""
+    """Return the elements of a list in lower case (RFC 9110 section 5.6.1)."""
     return [element.strip() for element in value.lower().split(b",")]
 
 
@@ -106,8 +105,8 @@ def _elements(value: bytes) -> list[bytes]:
 
 def _host(value: bytes | None, *, is_1_1: bool) -> str:
     if value is None and is_1_1:
-        raise RequestError(400, "There is no Host field.")
-    # RFC 9112 section 3.3: an empty Host is left to the configured default.
+        raise RequestError(400, "The Host field is missing.")
+    # RFC 9112 section 3.3: an empty Host stands for the server's default.
     if not value:
         return ""
     host = value.decode("latin-1")
@@ -126,15 +125,15 @@ def _with_host(fields: list[tuple[bytes, bytes]], authority: str) -> list[tuple[
 
 def _body_length(acted_upon: dict[bytes, bytes], *, is_1_1: bool) -> int:
     if b"transfer_encoding" in acted_upon or b"content_length" in acted_upon:
-        raise RequestError(400, "A framing field's name is written with an underscore.")
+        raise RequestError(400, "A framing field has an underscore in its name.")
     coding = acted_upon.get(b"transfer-encoding")
     length = acted_upon.get(b"content-length")
     if coding is None:
         return 0 if length is None else _content_length(length)
     if length is not None:
-        raise RequestError(400, "Transfer-Encoding and Content-Length exclude each other.")
+        raise RequestError(400, "Transfer-Encoding and Content-Length are both given.")
     if not is_1_1:
-        raise RequestError(400, "HTTP/1.0 has no Transfer-Encoding.")
+        raise RequestError(400, "Transfer-Encoding is given in an HTTP/1.0 request.")
     if coding.lower() != b"chunked":
         raise _coding_fault(coding)
     return CHUNKED
@@ -142,17 +141,19 @@ def _body_length(acted_upon: dict[bytes, bytes], *, is_1_1: bool) -> int:
 
 def _content_length(value: bytes) -> int:
     if not value.isdigit():
-        raise RequestError(400, "Content-Length is no decimal number.")
-    if len(value) > _LONGEST_CONTENT_LENGTH:
-        raise RequestError(413, "The content is too large.")
+        raise RequestError(400, "Content-Length is not a decimal number.")
+    if len(value) > _MAX_LENGTH_DIGITS:
+        if len(value.lstrip(b"0")) <= _MAX_LENGTH_DIGITS:
+            raise RequestError(400, "Content-Length has too many leading zeros.")
+        raise RequestError(413, "The request body is too large.")
     return int(value)
 
 
 def _coding_fault(value: bytes) -> RequestError:
-    """Which refusal a Transfer-Encoding other than ``chunked`` deserves.
+    """Return the error for a Transfer-Encoding other than ``chunked``.
 
-    RFC 9112 section 6.3 demands 400 where chunked is not the final coding, section 7.1 forbids to
-    apply it twice, and section 6.1 asks for 501 where a coding is merely not understood.
+    400 if chunked is not the final coding (RFC 9112 section 6.3) or is applied twice (section 7.1),
+    501 if a coding is merely unknown (section 6.1).
     """
     *inner, final = _elements(value)
     if final != b"chunked" or b"chunked" in inner or not all(map(_TOKEN.fullmatch, inner)):
@@ -178,5 +179,5 @@ def _expects_continue(value: bytes | None, *, is_1_1: bool) -> bool:
         return False
     if any(element != b"100-continue" for element in _elements(value)):
         raise RequestError(417, "The expectation cannot be met.")
-    # Whether to answer it is another matter: not where the framing says that nothing is to come.
+    # The caller ignores it for a request without a body.
     return True

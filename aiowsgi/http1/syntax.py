@@ -1,17 +1,15 @@
-"""The grammar of a request's header section, checked on its raw bytes.
+"""Checks the bytes of a request head before a parser library parses it.
 
-This gate stands before the parser libraries: what it lets through has CRLF line ends only, no
-control bytes, no folded lines, no whitespace around names, a version that is spoken here, and is
-within the limits. The libraries are each laxer than that in ways of their own; behind the gate
-they have nothing left to disagree about.
+A head that passes has only CRLF line ends, no control characters, no folded lines, no whitespace
+around names, a supported version, and a size within the limits. The libraries are less strict, each
+in its own way; after this check they cannot disagree.
 
-The rules are written twice, for two purposes that must not drift apart: `_HEAD` says yes to a
-whole section in one match, and `LineCheck` walks the same section line by line to say what is
-wrong and with which status. A section that comes in pieces is walked as its lines come, so that a
-fault is answered without waiting for the empty line. Both give the same verdict for the same
-bytes, however these were split: the first line with a fault decides.
+The rules are written twice: `_HEAD` accepts a complete head in one match; `LineCheck` examines it
+line by line and finds the error and its status. A head that arrives in pieces is checked line by
+line as it arrives, so that an error is answered before the empty line comes. Both reach the same
+verdict for the same bytes, however these are split: the first line with an error decides.
 
-What the fields mean is none of this module's business; see ``semantics``.
+The meaning of fields is the subject of ``semantics``.
 """
 
 from __future__ import annotations
@@ -28,18 +26,19 @@ if TYPE_CHECKING:
 __all__ = ["FIELD_LINE", "TOKEN", "VALUE", "LineCheck", "check_head", "split_fields"]
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-"""``token`` of RFC 9110 section 5.6.2, as a pattern."""
+"""The rule ``token`` (RFC 9110 section 5.6.2), as a pattern."""
 
 VALUE: Final = rb"[\t -~\x80-\xff]*+"
-"""RFC 9110 section 5.5: VCHAR, obs-text, SP and HTAB; other CTL characters are refused."""
+"""A field value: VCHAR, obs-text, SP and HTAB (RFC 9110 section 5.5); control characters are
+refused."""
 
-# RFC 9112 section 3.2: no form of request-target has a byte outside VCHAR.
+# RFC 9112 section 3.2: a request-target consists of VCHAR.
 _TARGET = rb"[!-~]++"
 
 FIELD_LINE: Final = re.compile(rb"(" + TOKEN + rb"):(" + VALUE + rb")\r\n")
 """``field-line CRLF`` (RFC 9112 section 5): no whitespace before the colon, no obs-fold."""
 
-_REQUEST_LINE = rb"(" + TOKEN + rb") (" + _TARGET + rb") HTTP/(1\.[01])\r\n"
+_REQUEST_LINE = rb"(" + TOKEN + rb") (" + _TARGET + rb") HTTP/(1\.[0-9])\r\n"
 _HEAD = re.compile(_REQUEST_LINE + rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*+\r\n")
 _FIRST_LINE = re.compile(_REQUEST_LINE)
 
@@ -48,10 +47,10 @@ _TOKEN_START = re.compile(TOKEN)
 
 
 def check_head(head: bytes, limits: Limits) -> tuple[bytes, bytes, bytes, int]:
-    """Check one complete header section, request line to empty line.
+    """Check one complete request head, from the request line to the empty line.
 
-    Gives what the library's reading must agree with: method, target, version, number of fields.
-    Raises RequestError: 400 for malformed, 414 and 431 for too large, 505 for another version.
+    Returns method, target, version and number of fields, with which the library must agree. Raises
+    RequestError: 400 for malformed, 414 and 431 for too large, 505 for another major version.
     """
     match = _HEAD.fullmatch(head)
     field_count = head.count(b"\n") - 2
@@ -67,29 +66,30 @@ def check_head(head: bytes, limits: Limits) -> tuple[bytes, bytes, bytes, int]:
 
 
 def split_fields(head: bytes) -> list[tuple[bytes, bytes]]:
-    """The field lines of a header section that passed `check_head`, read without a library."""
+    """Return the field lines of a head that passed `check_head`, without a library."""
     found = FIELD_LINE.findall(head, head.index(b"\n") + 1)
     return [(name, value.strip(b" \t")) for name, value in found]
 
 
 class LineCheck:
-    """Walks a header section line by line and raises at the first line that has a fault.
+    """Checks a request head line by line and raises RequestError at the first error.
 
-    Give it each line once, or a buffer whose front is an incomplete section as often as it grows.
+    Pass each line once to `check_line`, or a buffer that begins with an incomplete head to
+    `check_incomplete` whenever it grows.
     """
 
     __slots__ = ("_limits", "_lines", "_searched", "_size")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        # Lines found good so far, and their size in bytes with line ends.
+        # Number of lines that passed, and their size in bytes with line ends.
         self._lines = 0
         self._size = 0
-        # How much of an incomplete section is known to hold no further line end.
+        # Number of buffered bytes known to contain no further line end.
         self._searched = 0
 
     def check_incomplete(self, held: ReceiveBuffer) -> None:
-        """Check what is held of a section whose end has not come."""
+        """Check the buffered part of an incomplete head."""
         while (end := held.find(b"\n", self._searched)) >= 0:
             self._searched = end + 1
             self.check_line(held.peek(self._size, end + 1))
@@ -100,7 +100,7 @@ class LineCheck:
             raise _section_too_large()
 
     def check_line(self, line: bytes) -> None:
-        """Check the next line, given with its line end."""
+        """Check the next line; ``line`` includes the line end."""
         if self._lines == 0:
             self._first_line(line)
         else:
@@ -109,8 +109,8 @@ class LineCheck:
         self._size += len(line)
 
     def _start_of_first_line(self, held: ReceiveBuffer) -> None:
-        # A TLS ClientHello is told from a request by its first byte, and a stream without any
-        # line end must not be held for ever. The one byte more may be the CR of the line end.
+        # The first byte distinguishes a TLS ClientHello from a request. A stream without line ends
+        # must not be buffered without limit. The additional byte may be the CR of the line end.
         _check_first_byte(held.peek(0, 1))
         if 0 < self._longest_first_line() < len(held) - 1:
             raise _line_too_long()
@@ -135,7 +135,7 @@ class LineCheck:
             raise RequestError(400, "A header field line is malformed.")
 
     def _longest_first_line(self) -> int:
-        """The bound on the request line; the smaller of both that apply, 0 for none."""
+        """Return the smaller limit on the request line, 0 for none."""
         bounds = [b for b in (self._limits.request_line, self._limits.header_size) if b]
         return min(bounds, default=0)
 
@@ -144,7 +144,7 @@ def _refuse(head: bytes, limits: Limits) -> NoReturn:
     check = LineCheck(limits)
     start = 0
     while True:
-        # Behind the last line the slice is empty, which is no line either: the walk ends.
+        # After the last line the slice is empty; an empty line is malformed, so the loop ends.
         end = head.find(b"\n", start) + 1
         check.check_line(head[start:end])
         start = end

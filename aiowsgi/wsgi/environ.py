@@ -1,12 +1,12 @@
-"""From a request to a WSGI environ (PEP 3333, RFC 3875 section 4.1).
+"""Builds the WSGI environ of a request (PEP 3333, RFC 3875 section 4.1).
 
-Strings are native: one character stands for one byte. What does not change from request to request
-is in a prepared dictionary that is copied; the names of header fields are translated through a
-cache. No I/O, no clock, nothing of connections or threads.
+Strings are native: one character stands for one byte. The constant part of the environ is copied
+from a prepared dictionary; the environ keys of field names are cached. No I/O, no clock, no
+threads.
 
-What is left out, and why: a field whose name has an underscore (``X_Real_IP`` would pass for
-``X-Real-IP``), and ``Proxy`` (``HTTP_PROXY`` would be taken for the variable of that name, which
-configures outgoing requests).
+Left out are fields with an underscore in the name (``X_Real_IP`` would become the same key as
+``X-Real-IP``), and ``Proxy`` (``HTTP_PROXY`` would configure outgoing requests of CGI programs and
+libraries).
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ MAX_CACHED_NAME_LENGTH: Final = 64
 """Bytes of a name beyond which it is not kept."""
 
 MAX_CACHED_ENVIRONS: Final = 4
-"""How many environs are kept of a connection: as many kinds of requests as the reader remembers."""
+"""Maximum number of environs cached for a connection; the same as the number of cached heads."""
 
 DROPPED: Final = ""
 
 
 class ConnectionInfo(NamedTuple):
-    """Both ends of a connection, as an application is to see them."""
+    """The addresses and the scheme of a connection, as the application sees them."""
 
     remote_addr: str
-    """The client's address; empty on a unix socket."""
+    """Address of the client; empty on a unix socket."""
     remote_port: str
-    """Its port; empty where there is none."""
+    """Port of the client; empty if it is unknown."""
     server_name: str
     server_port: str
     scheme: str
     """``http`` or ``https``."""
     variables: Mapping[str, str] = {}
-    """More for the environ: what TLS knows of the client."""
+    """Further environ variables: the TLS connection and the client certificate."""
 
 
 def base_environ(
     *, multithread: bool, multiprocess: bool, errors: object, script_name: str, software: str
 ) -> dict[str, Any]:
-    """What is the same in every environ of a server."""
+    """Return the part of the environ that is the same for all requests of a server."""
     return {
         "SERVER_SOFTWARE": software,
         "SCRIPT_NAME": script_name,
@@ -71,7 +71,7 @@ _keys: dict[bytes, str] = {}
 
 
 def _key(name: bytes) -> str:
-    """The environ's key for a field's name, or DROPPED."""
+    """Return the environ key for a field name, or DROPPED."""
     lower = name.lower()
     if b"_" in name or lower == b"proxy":
         return DROPPED
@@ -81,16 +81,15 @@ def _key(name: bytes) -> str:
 
 
 class EnvironBuilder:
-    """What all environs of a connection have in common, and how one is made.
+    """Builds the environs of one connection.
 
-    Used by the thread that has the connection's present request, and between two requests by the
-    loop.
+    Used by the worker thread of the current request, and by the event loop between two requests.
     """
 
     __slots__ = ("_seen", "client", "common")
 
     def __init__(self, base: Mapping[str, Any], peer: ConnectionInfo) -> None:
-        """``base`` is `base_environ`'s."""
+        """``base`` is the result of `base_environ`."""
         self.common: Final[dict[str, Any]] = {
             **base,
             "REMOTE_ADDR": peer.remote_addr,
@@ -101,18 +100,18 @@ class EnvironBuilder:
             **peer.variables,
         }
         self.client: Final = peer.remote_addr, int(peer.remote_port or 0)
-        """Address and port, empty and 0 where they are unknown."""
-        # The fields of requests before, by their identity, and `common` with them once they have
-        # come twice. They are kept with it, so that their identity is nobody else's.
+        """Address and port of the client; empty and 0 if unknown."""
+        # Cache by id() of the request's list of fields: the list, and after its second use the
+        # environ with these fields. The list is kept so that its id() stays unique.
         self._seen: dict[int, tuple[list[tuple[bytes, bytes]], dict[str, Any] | None]] = {}
 
     def build(self, request: Request, stream: object, length: int) -> dict[str, Any]:
-        """The environ for one request.
+        """Build the environ of one request.
 
-        ``stream`` becomes ``wsgi.input``. ``length`` is the number of bytes that it will give, or
-        CHUNKED where nobody knows: then there is no CONTENT_LENGTH, and Transfer-Encoding is
-        shown. A chunked body that is complete has a length, so that frameworks that look for one
-        find it.
+        ``stream`` becomes ``wsgi.input``. ``length`` is the number of bytes that it will return, or
+        CHUNKED if that is unknown; then the environ has HTTP_TRANSFER_ENCODING and no
+        CONTENT_LENGTH. A chunked body that has been received completely has a length, because many
+        frameworks need one.
         """
         method, target, path, query, _host, version, fields, content_length, _, _ = request
         environ = self._with_fields(fields)
@@ -136,14 +135,14 @@ class EnvironBuilder:
         return environ
 
     def clear_cache(self) -> None:
-        """Keep nothing for the next request: it may be long in coming."""
+        """Free the cached environs; called when the connection becomes idle."""
         self._seen.clear()
 
     def _with_fields(self, fields: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-        """A dictionary of its own for a request with these fields.
+        """Return a new dictionary with these fields.
 
-        The reader gives the same list again where a request has the very fields of one before: from
-        the second time on, copying them costs a quarter of translating them.
+        The reader returns the same list object for a request with the same fields as an earlier
+        one. From the second use on, copying the cached environ takes a quarter of the time.
         """
         seen = self._seen
         known = seen.get(id(fields))
@@ -164,7 +163,7 @@ def _filled(common: dict[str, Any], fields: list[tuple[bytes, bytes]]) -> dict[s
     size = len(environ) + len(fields)
     keys = _keys
     try:
-        # Measured: this loop takes half the time of any way to have it done in C.
+        # This loop takes half the time of any alternative that runs in C.
         for name, value in fields:
             environ[keys[name]] = value.decode("latin-1")
     except KeyError:
@@ -175,7 +174,7 @@ def _filled(common: dict[str, Any], fields: list[tuple[bytes, bytes]]) -> dict[s
 
 
 def _add_fields(environ: dict[str, Any], fields: list[tuple[bytes, bytes]]) -> None:
-    """Add header fields of which some are new, come twice, or are to be dropped."""
+    """Add fields if some names are not cached, occur twice, or must be dropped."""
     found: dict[str, list[str]] = {}
     for name, value in fields:
         key = _keys.get(name)
@@ -185,6 +184,6 @@ def _add_fields(environ: dict[str, Any], fields: list[tuple[bytes, bytes]]) -> N
                 _keys[name] = key
         found.setdefault(key, []).append(value.decode("latin-1"))
     for key, texts in found.items():
-        # RFC 9110 section 5.3; RFC 6265 section 5.4 for Cookie, which has a joint of its own.
+        # RFC 9110 section 5.3; RFC 6265 section 5.4 joins Cookie with a semicolon.
         environ[key] = ("; " if key == "HTTP_COOKIE" else ", ").join(texts)
     environ.pop(DROPPED, None)

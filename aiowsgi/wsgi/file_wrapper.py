@@ -1,8 +1,8 @@
 """``wsgi.file_wrapper`` (PEP 3333, "Optional Platform-Specific File Handling").
 
-An application wraps a file in `FileWrapper` and returns it. Where `file_range` recognises a plain
-file, the kernel sends it without its bytes ever entering Python; any other file-like object is
-read in blocks, as the iterable that the wrapper is.
+An application returns a file wrapped in `FileWrapper`. If `file_range` recognises a regular file,
+the kernel sends it without copying it into Python. Any other file-like object is read in blocks,
+because the wrapper is an iterator.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["FileRange", "FileWrapper", "file_range"]
 
 
 class FileRange(NamedTuple):
-    """A part of a regular file, in bytes; the descriptor stays its owner's."""
+    """A range of a regular file in bytes; the descriptor remains the caller's."""
 
     descriptor: int
     offset: int
@@ -32,7 +32,7 @@ class FileWrapper:
         if hasattr(filelike, "close"):
             self.close = filelike.close
 
-    # An iterator, not only an iterable: middleware that calls iter() on it finds close() there.
+    # An iterator, not only an iterable: middleware that calls iter() on it then finds close().
 
     def __iter__(self) -> Self:
         return self
@@ -44,11 +44,11 @@ class FileWrapper:
 
 
 def file_range(filelike: object) -> FileRange | None:
-    """The rest of an open regular file from its present position, or None where there is none.
+    """Return the rest of an open regular file from its current position, or None.
 
-    A ``fileno()`` alone proves nothing: that of a gzip reader is the compressed file's. So only
-    the plain files of the ``io`` module count, and no subclass of theirs, which may read as it
-    likes, but for what ``tempfile`` wraps around them.
+    A ``fileno()`` proves nothing: that of a gzip reader is the compressed file's. So only the exact
+    types of ``io``, not subclasses, which may read differently, are recognised, and what
+    ``tempfile`` wraps around them.
     """
     if type(filelike).__module__ == "tempfile":
         filelike = getattr(filelike, "file", filelike)
@@ -61,7 +61,7 @@ def file_range(filelike: object) -> FileRange | None:
         filelike.flush()
     descriptor = raw.fileno()
     status = os.fstat(descriptor)
-    # The files of /proc are regular and have a size of 0, whatever can be read from them.
+    # Files of /proc are regular and have a size of 0, whatever they contain.
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return None
     offset = filelike.tell()  # type: ignore[attr-defined]

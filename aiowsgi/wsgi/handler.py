@@ -1,24 +1,25 @@
-"""PEP 3333, the server's side: call the application, and turn what it does into a response.
+"""Calls the application and turns its result into a response (PEP 3333).
 
-`run_application` is the whole of it. It knows neither threads nor the event loop nor a parser:
-what it sends goes to a `Sink`, which may block, and which raises `ClientDisconnected` once nobody
-listens. A response is a small state machine::
+`run_application` does all of it. It knows neither threads nor the event loop nor a parser: it sends
+to a `ResponseSink`, which may block and which raises `ClientDisconnected` when the client has
+disconnected. A response is a state machine::
 
     state       start_response      a block                        the end          an exception
     ---------   -----------------   ----------------------------   --------------   ----------------
     NEW         → STARTED           error                          error            500 → COMPLETE
     STARTED     with exc_info only  head and block → SENDING       head → COMPLETE  500 → COMPLETE
-    SENDING     exc_info: reraised  block                          → COMPLETE       torn → ABORTED
+    SENDING     exc_info: reraised  block                          → COMPLETE       abort → ABORTED
     COMPLETE    error, logged       dropped, logged as too long    -                logged
     ABORTED     error, logged       dropped                        -                logged
 
-The laws:
+Guarantees:
 
-* The iterable's ``close()`` is called exactly once, in every outcome.
-* A response that cannot be finished is torn, never ended as if it were whole.
-* The last byte is marked as the last in the same call that sends it, so that the connection can go
-  on while the application still cleans up.
-* Nothing that the application raises leaves `run_application`: not SystemExit, not GeneratorExit.
+* ``close()`` of the iterable is called exactly once, whatever happens.
+* A response that cannot be completed is aborted: its connection is closed without the framing that
+  would mark the response as complete.
+* The last byte is marked as the last in the call that sends it, so that the connection can go on
+  while the application still cleans up.
+* No exception of the application leaves `run_application`, not even SystemExit or GeneratorExit.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ Write: TypeAlias = Callable[[bytes], None]
 
 
 class StartResponse(Protocol):
-    """The second argument of a WSGI application."""
+    """The ``start_response`` callable of PEP 3333."""
 
     def __call__(self, status: str, headers: Fields, exc_info: Any = None, /) -> Write: ...
 
@@ -62,30 +63,30 @@ WSGIApplication: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 logger = logging.getLogger("aiowsgi.application")
 
 COPY_BELOW: Final = 32 * 1024
-"""Bodies shorter than this are joined to their head: one copy of up to that many bytes costs less
-than handing two buffers to the kernel. Measured, within a factor of two."""
+"""Bodies shorter than this are joined with their head: the copy costs less than passing two buffers
+to the kernel. Measured, within a factor of two."""
 
 
 class ResponseSink(Protocol):
-    """Where a response's bytes go. Every method may raise `ClientDisconnected`."""
+    """Receives the bytes of a response. Every method may raise `ClientDisconnected`."""
 
     def context(self) -> ResponseContext:
-        """What the head needs to know; asked when the head is about to be sent."""
+        """Return what the head depends on; called just before the head is sent."""
 
     def send(self, *buffers: bytes, last: bool) -> None:
-        """Send the buffers in order; with ``last`` the response is complete."""
+        """Send the buffers in order; ``last`` marks the end of the response."""
 
     def send_file(self, head: bytes, part: FileRange) -> None:
-        """Send ``head`` and a part of a file, which completes the response.
+        """Send ``head`` and a range of a file, which complete the response.
 
-        Never waits for a slow client; the descriptor may be closed once this returns.
+        Never waits for a slow client; the file may be closed after the return.
         """
 
     def abort(self) -> None:
-        """Tear the connection, so that nobody takes what was sent for a whole response."""
+        """Close the connection so that the client can tell the response is incomplete."""
 
     def describe(self) -> str:
-        """The request line, for the log."""
+        """Return the request line for the log."""
 
 
 TOO_LONG: Final = "the body is longer than its Content-Length; the rest is cut"
@@ -96,7 +97,7 @@ def _too_short(missing: int) -> str:
 
 
 class ResponseState(Enum):
-    """Where a response stands; see the table in the module's docstring."""
+    """The state of a response; see the table in the module's docstring."""
 
     NEW = "new"
     STARTED = "started"
@@ -111,7 +112,7 @@ _NONE, _LENGTH, _CHUNKED, _ = Framing
 
 
 class Response:
-    """One response in the making; the object behind ``start_response`` and ``write``."""
+    """The response to one request: the object behind ``start_response`` and ``write``."""
 
     __slots__ = (
         "_checked",
@@ -127,37 +128,37 @@ class Response:
 
     def __init__(self, sink: ResponseSink) -> None:
         self._sink = sink
-        # What start_response was given last, checked; None before.
+        # Checked arguments of the last start_response call; None before the first.
         self._checked: CheckedHead | None = None
-        # The application's fields as it gave them, for the access log.
+        # Fields as the application passed them, for the access log.
         self.fields: Fields = ()
-        # The status code of the head that was sent, 0 before; and what ends the body after it.
+        # Status code and framing of the head that was sent; 0 before.
         self.status = 0
         self.framing = _NONE
-        # Body bytes that Content-Length still promises; -1 where another framing tells the end.
+        # Number of body bytes that Content-Length still promises; -1 with another framing.
         self._remaining = -1
         self.state = _NEW
-        # The head that was made leaves the connection open.
+        # The connection stays open after this response.
         self.keep_alive = False
-        # Body bytes handed to the sink, for the access log.
+        # Number of body bytes sent to the sink, for the access log.
         self.body_bytes = 0
 
     @property
     def begun(self) -> bool:
-        """The head has been sent."""
+        """Whether the head has been sent."""
         return self.status != 0
 
     @property
     def body_forbidden(self) -> bool:
-        """The head is sent and nothing may follow it: HEAD, 204, 304."""
+        """Whether the head has been sent and allows no body: HEAD, 204, 304."""
         return self.status != 0 and self.framing is _NONE
 
-    # PEP 3333: the start_response() callable
+    # The start_response() callable
 
     def start_response(
         self, status: str, headers: Fields, exc_info: ExcInfo | None = None, /
     ) -> Write:
-        """Take status and fields; nothing is sent before the first block of the body."""
+        """Check status and fields; the head is sent with the first block of the body."""
         if exc_info is not None:
             try:
                 if self.status:
@@ -167,14 +168,16 @@ class Response:
         elif self.state is not _NEW:
             raise ApplicationError("start_response was called again without exc_info")
         self._checked = check_head(status, headers)
+        if self._checked.dropped:
+            _warn_dropped(self._checked.dropped)
         self.fields = headers
         self.state = _STARTED
         return self.write
 
-    # PEP 3333: the write() callable, and iteration
+    # The write() callable, and iteration
 
     def write(self, block: bytes) -> None:
-        """Send one block of the body now."""
+        """Send one block of the body."""
         if type(block) is not bytes and not isinstance(block, bytes):
             raise ApplicationError(f"a block must be bytes, not {type(block).__name__}")
         if not block:
@@ -187,7 +190,7 @@ class Response:
             raise ApplicationError(TOO_LONG)
 
     def send_body(self, body: bytes) -> None:
-        """Send a body of which nothing else will come; an empty one is allowed."""
+        """Send a complete body, which may be empty."""
         if not self.status:
             head = self._make_head(len(body))
             if head.length == len(body):
@@ -201,7 +204,7 @@ class Response:
         self.finish()
 
     def finish(self) -> None:
-        """End the body, or find that its Content-Length was not kept."""
+        """End the body; raises ApplicationError if it is shorter than its Content-Length."""
         if not self.status:
             self._send_first(self._make_head(0), b"")
         if self.state is not _SENDING:
@@ -216,7 +219,7 @@ class Response:
             self._sink.send(last=True)
 
     def send_file(self, part: FileRange) -> bool:
-        """Send a part of a file as the body; False where the body has begun already."""
+        """Send a range of a file as the body; return False if the body has begun already."""
         if self.status:
             return False
         head = self._make_head(part.size)
@@ -233,7 +236,7 @@ class Response:
     # Errors
 
     def fail(self, error: BaseException) -> None:
-        """End the response after an exception: a plain 500, or a torn connection."""
+        """End the response after an exception: send a 500, or abort if the head has been sent."""
         if self.status:
             if self.state is _SENDING:
                 self.abort()
@@ -250,7 +253,7 @@ class Response:
         self._sink.send(head.data, last=True)
 
     def abort(self) -> None:
-        """Tear the connection."""
+        """Close the connection before the response is complete."""
         self.state = _ABORTED
         self._sink.abort()
 
@@ -266,7 +269,7 @@ class Response:
         return head
 
     def _send_first(self, head: ResponseHead, block: bytes) -> None:
-        """Send the head and the first block, in one call."""
+        """Send the head and the first block in one call."""
         framing, length = head.framing, head.length
         self.status, self.framing = head.status, framing
         if framing is _NONE:
@@ -288,7 +291,7 @@ class Response:
             self._send_joined(head.data, block)
 
     def _complete(self, head: bytes, block: bytes) -> None:
-        """Send what is left of a response whose end is known from its length."""
+        """Send the last block of a response with a known length."""
         self.state = _COMPLETE
         self.body_bytes += len(block)
         if len(block) < COPY_BELOW:
@@ -326,15 +329,29 @@ class Response:
             self._sink.send(*buffers, last=False)
 
 
+_warned: Final[set[str]] = set()
+
+
+def _warn_dropped(names: tuple[str, ...]) -> None:
+    """Log each hop-by-hop field that was left out, once for each name."""
+    for name in names:
+        if name not in _warned:
+            _warned.add(name)
+            logger.warning(
+                "the application sends %s, which only the server may send (PEP 3333); left out",
+                name,
+            )
+
+
 def run_application(
     app: WSGIApplication, environ: Environ, response: Response, sink: ResponseSink
 ) -> None:
-    """Call ``app``, send what it yields, and close its iterable; raises nothing."""
+    """Call ``app``, send the blocks it returns, and close its iterable; raises nothing."""
     iterable: Iterable[bytes] | None = None
     try:
         iterable = app(environ, response.start_response)
         if type(iterable) is list and len(iterable) == 1 and type(iterable[0]) is bytes:
-            # The commonest of all. A list has no close().
+            # The most frequent case. A list has no close().
             response.send_body(iterable[0])
             return
         _send_iterable(iterable, response)
@@ -345,7 +362,7 @@ def run_application(
 
 def _send_iterable(iterable: Iterable[bytes], response: Response) -> None:
     if isinstance(iterable, list | tuple):
-        # All of the body is at hand, so that its length is known and it can leave in one write.
+        # The whole body is available, so its length is known and one call can send it.
         for block in iterable:
             if not isinstance(block, bytes):
                 raise ApplicationError(f"a block must be bytes, not {type(block).__name__}")
@@ -368,12 +385,13 @@ def _send_iterable(iterable: Iterable[bytes], response: Response) -> None:
 
 
 def _handle_error(error: BaseException, response: Response, sink: ResponseSink) -> None:
-    """Log what the application did, and answer for it; raises nothing."""
+    """Log an exception and end the response; raises nothing."""
     try:
         if isinstance(error, ClientDisconnected):
             logger.debug("client disconnected during %s", sink.describe())
             if response.state is not _COMPLETE:
-                # One that closed only its sending side, in the middle of its body, still listens.
+                # A client that closed only its sending side, in the middle of the body, still
+                # reads.
                 response.abort()
             return
         if isinstance(error, RequestBodyError):
@@ -386,7 +404,7 @@ def _handle_error(error: BaseException, response: Response, sink: ResponseSink) 
 
 
 def _close_iterable(iterable: object, response: Response, sink: ResponseSink) -> None:
-    """Close what the application returned, whatever that was (PEP 3333); raises nothing."""
+    """Call ``close()`` of the application's result, if it has one (PEP 3333); raises nothing."""
     try:
         close = getattr(iterable, "close", None)
         if close is not None:

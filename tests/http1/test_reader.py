@@ -171,7 +171,7 @@ def test_a_library_that_reads_otherwise(lie: RawHead) -> None:
     """Where the library's reading is not ours, the request is refused."""
     reader = RequestReader(lambda _: lie, Limits())
     reader.feed(GET * 2)
-    with pytest.raises(RequestError, match="two ways") as caught:
+    with pytest.raises(RequestError, match="ambiguous") as caught:
         reader.next_request()
     assert caught.value.status == 400
     assert reader.buffered == 0

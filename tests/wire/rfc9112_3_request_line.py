@@ -1,6 +1,6 @@
 """RFC 9112 section 3: method, request-target and version."""
 
-from wire.row import HIDDEN, bad, good, head, section
+from wire.row import HIDDEN, bad, good, head, post, section
 
 _TOKEN_EXTRAS = b"!#$%&'*+-.^_`|~"
 
@@ -198,10 +198,22 @@ ROWS = [
     *section(
         "RFC 9112 section 2.3",
         good("1.0", head(version=b"HTTP/1.0"), closes=True),
+        # RFC 9110 section 2.5: processed as the highest minor version that is implemented.
+        *[
+            good(f"version-{v.decode()}", head(version=b"HTTP/" + v))
+            for v in [b"1.2", b"1.3", b"1.5", b"1.9"]
+        ],
+        good("version-1.2-close", head(b"Connection: close", version=b"HTTP/1.2"), closes=True),
+        bad("version-1.2-no-host", head(host=None, version=b"HTTP/1.2")),
+        good(
+            "version-1.2-chunked",
+            post(b"Transfer-Encoding: chunked", body=b"2\r\nhi\r\n0\r\n\r\n", version=b"HTTP/1.2"),
+            ("POST", "/", "x", b"hi"),
+        ),
         bad("http2-preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         *[
             bad(f"version-{v.decode()}", head(version=b"HTTP/" + v), 505)
-            for v in [b"0.9", b"0.0", b"1.2", b"1.9", b"2.0", b"2.1", b"3.0", b"5.6", b"9.9"]
+            for v in [b"0.9", b"0.0", b"2.0", b"2.1", b"3.0", b"5.6", b"9.9"]
         ],
         *[
             bad(f"malformed-{i}", head(version=v))

@@ -67,12 +67,17 @@ _BAD_EXTENSIONS = {
     "empty": b";",
     "empty-then-good": b";;a",
     "good-then-empty": b";a;",
-    "space-before-semicolon": b" ;a",
-    "tab-before-semicolon": b"\t;a",
-    "space-before-name": b"; a",
     "space-behind-name": b";a ",
-    "space-around-equals": b";a = b",
+    "tab-behind-name": b";a\t",
     "space-behind-value": b";a=b ",
+    "space-behind-quoted": b';a="b" ',
+    "space-in-name": b";a b",
+    "space-in-value": b";a=b c",
+    "space-behind-equals-only": b";a= ",
+    "space-and-vt": b" \x0b;a",
+    "space-then-bare-cr": b"; \ra",
+    "space-then-bare-lf": b" \n;a",
+    "only-space": b"; ",
     "no-name": b";=b",
     "no-value": b";a=",
     "two-equals": b";a==b",
@@ -125,6 +130,17 @@ _EXTENSION_CVES = {
     "bare-lf-hides-chunk": "CVE-2025-55315",
 }
 
+_GOOD_EXTENSIONS = {
+    "space-before-semicolon": b" ;a",
+    "tab-before-semicolon": b"\t;a",
+    "space-before-name": b"; a",
+    "space-around-equals": b";a = b",
+    "tabs-around-equals": b";a\t=\tb",
+    "space-before-quoted": b';a= "b"',
+    "spaces-everywhere": b' \t ; \t a \t = \t "b" \t ; \t c \t = \t d',
+    "thousand-spaces": b" " * 1000 + b";a" + b" " * 1000 + b"=" + b" " * 1000 + b"b",
+}
+
 _TRAILERS_REFUSED = [
     b"Content-Length: 2",
     b"content-length: 2",
@@ -132,6 +148,11 @@ _TRAILERS_REFUSED = [
     b"Transfer-Encoding: chunked",
     b"TRANSFER-ENCODING: identity",
     b"Transfer_Encoding: chunked",
+]
+
+# RFC 9110 section 6.5.1 allows none of them as a trailer field. They cannot change framing, and
+# every trailer field is dropped.
+_TRAILERS_DROPPED = [
     b"Host: y",
     b"Connection: close",
     b"Keep-Alive: timeout=5",
@@ -237,6 +258,14 @@ ROWS = [
         _good("on-last-chunk", b"2\r\nhi\r\n0;a=b\r\n\r\n"),
         _good("like-signatures", b"2;chunk-signature=" + b"0" * 64 + b"\r\nhi\r\n" + _END),
         *[
+            _good(f"extension-{name}", b"2" + extension + b"\r\nhi\r\n" + _END)
+            for name, extension in _GOOD_EXTENSIONS.items()
+        ],
+        *[
+            _good(f"extension-on-last-{name}", b"2\r\nhi\r\n0" + extension + b"\r\n\r\n")
+            for name, extension in _GOOD_EXTENSIONS.items()
+        ],
+        *[
             _bad(
                 f"extension-{name}",
                 b"2" + extension + b"\r\nhi\r\n" + _END + HIDDEN,
@@ -261,6 +290,10 @@ ROWS = [
         _good("trailers", b"2\r\nhi\r\n0\r\nA: b\r\nC:\r\nD:\te\r\n\r\n"),
         _good("trailer-after-nothing", b"0\r\nA: b\r\n\r\n", b""),
         _good("hundred-trailers", b"0\r\n" + b"A: b\r\n" * 100 + b"\r\n", b""),
+        *[
+            _good(f"dropped-{i}", b"2\r\nhi\r\n0\r\n" + trailer + b"\r\n\r\n")
+            for i, trailer in enumerate(_TRAILERS_DROPPED)
+        ],
         *[
             _bad(
                 f"refused-{i}",

@@ -13,6 +13,7 @@ from support import read_response
 
 from aiowsgi.exceptions import ApplicationError, ClientDisconnected, RequestBodyError
 from aiowsgi.http1.response import response_context
+from aiowsgi.wsgi import handler
 from aiowsgi.wsgi.file_wrapper import FileWrapper
 from aiowsgi.wsgi.handler import COPY_BELOW, Response, ResponseState, run_application
 
@@ -479,12 +480,36 @@ MISBEHAVIOURS = {
     "a status too long": (answering([b"x"], "2000 OK"), 500),
     "a status in bytes": (answering([b"x"], b"200 OK"), 500),
     "a field that splits": (answering([b"x"], fields=[("X", "a\r\nb: c")]), 500),
-    "a hop-by-hop field": (answering([b"x"], fields=[("Connection", "close")]), 500),
+    "a hop-by-hop field": (answering([b"x"], fields=[("Upgrade", "h2c")]), 500),
     "no application": (None, 500),
     "wrong arguments": (lambda: None, 500),
     "hostile close": (answering(Hostile()), 200),
     "str in the stream": (answering(iter([b"x", "y"])), None),
 }
+
+
+def test_hop_by_hop_fields_are_left_out_with_one_warning_for_each_name(monkeypatch, caplog):
+    """The server leaves the application's hop-by-hop fields out, and says so once."""
+    monkeypatch.setattr(handler, "_warned", set())
+    app = answering([b"x"], fields=[("Connection", "keep-alive"), ("TE", "trailers"), ("A", "b")])
+    for _ in range(2):
+        response, sink = run(app)
+        assert sink.seen.status == 200
+        assert response.keep_alive
+        assert sink.seen.fields.get("a") == "b"
+        assert not {"connection", "te"} & set(sink.seen.fields)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the application sends {name}, which only the server may send (PEP 3333); left out"
+        for name in ("connection", "te")
+    ]
+
+
+def test_an_application_may_close_the_connection():
+    """``Connection: close`` closes the connection after the response."""
+    response, sink = run(answering([b"x"], fields=[("Connection", "Close")]))
+    assert sink.seen.whole
+    assert not response.keep_alive
+    assert sink.seen.fields["connection"] == "close"
 
 
 @pytest.mark.parametrize("name", MISBEHAVIOURS)
