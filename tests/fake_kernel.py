@@ -14,6 +14,7 @@ import socket
 from collections import deque
 from types import SimpleNamespace
 
+from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.connection.connection import Connection
 from aiowsgi.connection.state import ServerState
 from aiowsgi.exchange import output_buffer as buffer_module
@@ -261,7 +262,7 @@ class Scene:
         self.loop = FakeLoop(at_once=at_once)
         # The responses that the application is done with, whole or not.
         self.finished = []
-        self.state = state_for(app, self.loop, parser, request_buffering=buffering)
+        self.state = state_for(app, self.loop, parser, bodies=BodyPolicy(buffering))
         self.state.context.finished = lambda exchange, response, environ: self.finished.append(
             response
         )

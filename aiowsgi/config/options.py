@@ -190,12 +190,25 @@ class Config:
         "Maximum number of connections of a worker; more are answered 503. 0: as many as file"
         " descriptors allow.",
     )
+    memory_budget: int = option(
+        SIZE,
+        256 << 20,
+        "Size of the request bodies and responses that a worker keeps in memory. Above half of it"
+        " they go to temporary files sooner, above all of it new bodies are answered 503."
+        " 0: no limit.",
+    )
 
     header_timeout: float = option(
         TIME, 10.0, "Time in which a request head must arrive. 0: off.", section="Timeouts"
     )
     body_timeout: float = option(
         TIME, 30.0, "Maximum pause between two pieces of a request body. 0: off."
+    )
+    min_body_rate: int = option(
+        SIZE,
+        240,
+        "Minimum rate of a request body in bytes per second, over 10 seconds after a grace of 10;"
+        " a slower client is answered 408. 0: off.",
     )
     write_timeout: float = option(
         TIME, 60.0, "Maximum time in which a client reads nothing of its response. 0: off."

@@ -42,6 +42,7 @@ from aiowsgi.connection.deadlines import (
     Deadline,
     Limit,
     after,
+    while_collecting,
     while_idle,
     while_serving,
 )
@@ -68,6 +69,8 @@ PIPELINE: Final = 64 * 1024
 """Bytes of later requests that are held while one is served. As much as one header section."""
 
 BUSY: Final = "The server is busy."
+
+OVERDUE: Final = "The application took too long to answer."
 
 RETRY_AFTER: Final = (("Retry-After", "1"),)
 """Sent with 503: the queue is expected to be shorter in a second. A guess."""
@@ -255,8 +258,12 @@ class Connection(asyncio.Protocol):
     # Request bodies
 
     def _begin_body(self, request: Request) -> None:
-        mode = self._server.request_buffering
-        body = self._body = BodyReceiver(request, self._reader, self._transport, mode)
+        policy = self._server.bodies
+        if policy.budget.exhausted:
+            # The connection is closed: the body, which still comes, is not read.
+            self._refuse(RequestError(503, BUSY), request, RETRY_AFTER)
+            return
+        body = self._body = BodyReceiver(request, self._reader, self._transport, policy)
         if body.stream is not None:
             self._serve(request, body)
             return
@@ -338,7 +345,7 @@ class Connection(asyncio.Protocol):
         request = exchange.request
         if server.scheduler.refuses(exchange):
             exchange.give_up()
-            self._refuse(RequestError(503, BUSY), request, RETRY_AFTER, exchange.record)
+            self._refuse(_busy(), request, RETRY_AFTER, exchange.record)
             return
         self.state = _SERVING
         self._client_closes = not request.keep_alive
@@ -350,7 +357,7 @@ class Connection(asyncio.Protocol):
             # The embedding program has shut its executor down before the server.
             self._output.cancel(exchange, only_queued=True)
             exchange.give_up()
-            stopping = RequestError(503, "The server is stopping.")
+            stopping = RequestError(503, "The server is stopping.", keeps_connection=True)
             self._refuse(stopping, request, record=exchange.record)
 
     # Refusing
@@ -364,14 +371,13 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """Answer instead of the application. ``record`` is that of the request's exchange."""
         context = self._server.context
-        streaming = self._body is not None and self._body.stream is not None
-        # After an overload, the connection can be used again if nothing more of a body comes.
+        # What comes of a body after this would be taken for the next request.
         keep = (
-            error.status == 503
+            error.keeps_connection
             and request is not None
             and request.keep_alive
             and not context.draining
-            and not streaming
+            and (self._body is None or self._body.complete)
         )
         if self._body is not None:
             self._body.close()
@@ -440,12 +446,12 @@ class Connection(asyncio.Protocol):
 
     def check_deadlines(self, now: float) -> float:
         """Act on a time limit that is exceeded; see `Timed`."""
-        deadline = self._next_deadline()
+        deadline = self._next_deadline(now)
         if deadline.when <= now:
             self._exceeded(deadline.limit)
         return deadline.when
 
-    def _next_deadline(self) -> Deadline:
+    def _next_deadline(self, now: float) -> Deadline:
         state = self.current_state()
         timeouts = self._server.timeouts
         if state is _IDLE:
@@ -455,10 +461,13 @@ class Connection(asyncio.Protocol):
         elif state is _HEAD:
             deadline = after(self._since, timeouts.header, Limit.HEADER)
         elif state is _BODY:
-            deadline = after(self._since, timeouts.body, Limit.BODY)
+            assert self._body is not None
+            deadline = while_collecting(timeouts, self._since, self._body, now)
         elif state is _SERVING:
             options = self._server.scheduler.options
-            deadline = while_serving(timeouts, options, self._output, self.exchange, self._body)
+            deadline = while_serving(
+                timeouts, options, self._output, self.exchange, self._body, now
+            )
         elif state is _LINGERING:
             deadline = after(self._since, timeouts.linger, Limit.LINGER)
         else:
@@ -472,11 +481,9 @@ class Connection(asyncio.Protocol):
         elif limit is Limit.HEADER:
             self._refuse(RequestError(408, "The header section took too long."), None)
         elif limit is Limit.BODY:
-            assert self._body is not None
-            self._refuse(RequestError(408, "The content took too long."), self._body.request)
-        elif limit is Limit.STREAM:
-            assert self._body is not None
-            self._body.end(RequestBodyError(408, "The content took too long."))
+            self._end_body(408, "The content took too long.")
+        elif limit is Limit.BODY_RATE:
+            self._end_body(408, "The content came too slowly.")
         elif limit is Limit.WRITE:
             self._transport.reset()
         elif limit is Limit.LINGER:
@@ -485,10 +492,19 @@ class Connection(asyncio.Protocol):
             act = self._queued_too_long if limit is Limit.QUEUE else self._runs_too_long
             act(exchange)
 
+    def _end_body(self, status: int, detail: str) -> None:
+        """The rest of the body is not waited for."""
+        body = self._body
+        assert body is not None
+        if self.state is _BODY:
+            self._refuse(RequestError(status, detail), body.request)
+        else:
+            body.end(RequestBodyError(status, detail))
+
     def _queued_too_long(self, exchange: Exchange) -> None:
         if self._output.cancel(exchange, only_queued=True):
             self._server.scheduler.abandon(exchange)
-            self._refuse(RequestError(503, BUSY), exchange.request, RETRY_AFTER, exchange.record)
+            self._refuse(_busy(), exchange.request, RETRY_AFTER, exchange.record)
 
     def _runs_too_long(self, exchange: Exchange) -> None:
         if not self._output.cancel(exchange, only_queued=False):
@@ -500,7 +516,7 @@ class Connection(asyncio.Protocol):
             self._transport.reset()
         else:
             exchange.record.overruled = True
-            error = RequestError(504, "The application took too long to answer.")
+            error = RequestError(504, OVERDUE, keeps_connection=True)
             self._refuse(error, exchange.request, record=exchange.record)
 
     def _forget_last_request(self) -> None:
@@ -567,3 +583,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Called by a transport that can take more."""
         self._transport.set_writable(writable=True)
+
+
+def _busy() -> RequestError:
+    return RequestError(503, BUSY, keeps_connection=True)

@@ -10,6 +10,8 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from aiowsgi.connection.body_rate import RATE_WINDOW
+
 if TYPE_CHECKING:
     from aiowsgi.connection.body_receiver import BodyReceiver
     from aiowsgi.exchange.exchange import Exchange
@@ -24,6 +26,7 @@ __all__ = [
     "Timeouts",
     "after",
     "shortest",
+    "while_collecting",
     "while_idle",
     "while_serving",
 ]
@@ -52,9 +55,10 @@ class Timeouts(NamedTuple):
     """For the client to close, once the connection's last response is sent."""
 
 
-def shortest(timeouts: Timeouts, options: SchedulerOptions) -> float:
+def shortest(timeouts: Timeouts, options: SchedulerOptions, *, min_rate: int = 0) -> float:
     """The shortest limit that may begin at any time and is not off, in seconds."""
     limits = (
+        RATE_WINDOW if min_rate else 0.0,
         *timeouts._replace(linger=0.0),
         options.queue_timeout,
         options.request_timeout,
@@ -70,8 +74,8 @@ class Limit(Enum):
     KEEP_ALIVE = "keep_alive"
     HEADER = "header"
     BODY = "body"
-    STREAM = "stream"
-    """As BODY, for a body that the application reads while it still comes."""
+    BODY_RATE = "body_rate"
+    """The client sends its body, but too slowly."""
     WRITE = "write"
     QUEUE = "queue"
     REQUEST = "request"
@@ -93,6 +97,12 @@ def after(since: float, timeout: float, limit: Limit) -> Deadline:
     return Deadline(since + timeout, limit) if timeout else NEVER
 
 
+def while_collecting(timeouts: Timeouts, since: float, body: BodyReceiver, now: float) -> Deadline:
+    """The limit for the next bytes of a body, or for its rate; ``since`` is when bytes came."""
+    rate = Deadline(body.rate.check(body.received, now, waiting=True), Limit.BODY_RATE)
+    return min(after(since, timeouts.body, Limit.BODY), rate, key=_when)
+
+
 def while_idle(timeouts: Timeouts, since: float, *, is_new: bool, draining: bool) -> Deadline:
     """The limit of a connection that waits for a request.
 
@@ -109,20 +119,26 @@ def while_serving(
     output: ResponseOutput,
     exchange: Exchange | None,
     body: BodyReceiver | None,
+    now: float,
 ) -> Deadline:
     """The next limit of the client and of the worker thread, whichever comes first."""
-    deadline = _of_client(timeouts, output, body)
+    deadline = _of_client(timeouts, output, body, now)
     if exchange is not None:
         deadline = min(deadline, _of_thread(options, exchange), key=_when)
     return deadline
 
 
-def _of_client(timeouts: Timeouts, output: ResponseOutput, body: BodyReceiver | None) -> Deadline:
+def _of_client(
+    timeouts: Timeouts, output: ResponseOutput, body: BodyReceiver | None, now: float
+) -> Deadline:
     """The limit for the client to read its response or to send its body."""
     if output.pending:
         return after(output.progress_at, timeouts.write, Limit.WRITE)
     if body is not None:
-        return after(body.waiting_since, timeouts.body, Limit.STREAM)
+        since = body.waiting_since
+        check = body.rate.check(body.received, now, waiting=since < inf)
+        rate = Deadline(check, Limit.BODY_RATE)
+        return min(after(since, timeouts.body, Limit.BODY), rate, key=_when)
     return NEVER
 
 

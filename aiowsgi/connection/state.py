@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
+from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.connection.deadlines import Timeouts, shortest
 from aiowsgi.connection.timer_wheel import Timed, TimerWheel
 from aiowsgi.exchange.output_buffer import OutputLimits
@@ -47,7 +48,8 @@ class ConnectionState(IntEnum):
 class OpenConnection(Timed, Protocol):
     """What the server needs of a `Connection`; the methods are described there."""
 
-    state: ConnectionState
+    def current_state(self) -> ConnectionState:
+        """What it is doing, after noticing that the present response is sent, if it is."""
 
     def idle_since(self) -> float | None:
         """Since when it waits for a request, monotonic seconds; None if it does not."""
@@ -82,8 +84,8 @@ class ServerState:
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     output_limits: OutputLimits = field(default_factory=OutputLimits)
-    request_buffering: str = "auto"
-    """``auto``, ``on`` or ``off``; see ``connection/body_receiver.py``."""
+    bodies: BodyPolicy = field(default_factory=BodyPolicy)
+    """How request bodies are received."""
     client_disconnected: Callable[[RequestRecord], object] | None = None
     """Called when a client closes before its response is complete; None if that is not counted."""
     trusted: TrustedPeers | None = None
@@ -96,7 +98,8 @@ class ServerState:
     """Enforces the time limits."""
 
     def __post_init__(self) -> None:
-        self.timer_wheel = TimerWheel(self.loop, shortest(self.timeouts, self.scheduler.options))
+        period = shortest(self.timeouts, self.scheduler.options, min_rate=self.bodies.min_rate)
+        self.timer_wheel = TimerWheel(self.loop, period)
 
     def remove(self, connection: OpenConnection) -> None:
         """Forget a connection that was closed."""

@@ -251,5 +251,6 @@ def _read(name: bytes, text: str | None, parse: Callable[[str], _T | None]) -> _
         return None
     value = parse(text)
     if value is None:
-        raise RequestError(400, f"a trusted proxy sent a malformed {name.decode()} field")
+        detail = f"a trusted proxy sent a malformed {name.decode()} field"
+        raise RequestError(400, detail, keeps_connection=True)
     return value

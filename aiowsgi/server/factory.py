@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.connection.deadlines import Timeouts
 from aiowsgi.exchange.app_context import AppContext
+from aiowsgi.exchange.memory_budget import MemoryBudget
 from aiowsgi.http1.messages import Limits
 from aiowsgi.logs import setup as logs
 from aiowsgi.logs.sinks import LoggerSink, open_sink
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "app_context",
+    "body_policy",
     "limits",
     "listeners",
     "log_writer",
@@ -100,6 +103,16 @@ def timeouts(config: Config) -> Timeouts:
         body=config.body_timeout,
         write=config.write_timeout,
         keep_alive=config.keep_alive,
+    )
+
+
+def body_policy(config: Config) -> BodyPolicy:
+    """How request bodies are received."""
+    return BodyPolicy(
+        config.request_buffering,
+        threads=config.threads,
+        min_rate=config.min_body_rate,
+        budget=MemoryBudget(config.memory_budget),
     )
 
 

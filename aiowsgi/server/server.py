@@ -138,7 +138,7 @@ class Server:
             limits=assembly.limits(config),
             timeouts=assembly.timeouts(config),
             output_limits=OutputLimits(config.response_buffer, config.response_spool),
-            request_buffering=config.request_buffering,
+            bodies=assembly.body_policy(config),
             client_disconnected=None if self._tally is None else self._tally.left,
             trusted=assembly.trusted_peers(config) if config.proxy_headers else None,
         )

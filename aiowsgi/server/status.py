@@ -111,15 +111,16 @@ def worker_report(
 
 
 def _states(hub: ServerState) -> dict[str, int]:
-    counts = Counter(connection.state for connection in hub.connections)
+    counts = Counter(connection.current_state() for connection in tuple(hub.connections))
     return {state.name.lower(): count for state, count in counts.items()}
 
 
 def _flights(hub: ServerState, tally: MetricsCollector) -> Iterator[_Flight]:
     detached = set(hub.scheduler.detached)
     records = tally.orphans() | detached
-    for connection in hub.connections:
-        state = connection.state
+    # A copy: noticing the end of a response may close the connection.
+    for connection in tuple(hub.connections):
+        state = connection.current_state()
         if state is _BODY:
             yield _Flight(*connection.incoming, "reading")
         # Most are idle, and not asked: thousands of them shall not hold up the loop.

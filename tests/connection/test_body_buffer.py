@@ -1,4 +1,4 @@
-"""Bodies held before the application starts: in memory, on disk, given away, forgotten."""
+"""Bodies collected before the application starts: in memory, on disk, given away, forgotten."""
 
 from __future__ import annotations
 
@@ -10,72 +10,76 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import no_descriptor_leaks
 
-from aiowsgi.connection import body_buffer as intake_module
-from aiowsgi.connection.body_buffer import THRESHOLD, BodyBuffer
+from aiowsgi.connection import body_buffer as buffer_module
+from aiowsgi.connection.body_buffer import SCARCE_THRESHOLD, THRESHOLD, BodyBuffer
+from aiowsgi.exchange.memory_budget import MemoryBudget
+
+BUDGET = MemoryBudget()
+"""Without a limit."""
 
 
 @given(st.lists(st.binary(max_size=20)), st.booleans(), st.integers(1, 60))
 def test_what_was_added_is_read_back(blocks, to_disk, threshold):
     """In memory or on disk, the file is the blocks joined, from its beginning."""
-    original, intake_module.THRESHOLD = THRESHOLD, threshold
+    original, buffer_module.THRESHOLD = THRESHOLD, threshold
     try:
-        intake = BodyBuffer(to_disk=to_disk)
+        buffer = BodyBuffer(BUDGET, to_disk=to_disk)
         for block in blocks:
-            intake.add(block)
-        assert intake.size == len(b"".join(blocks))
-        with intake.open() as file:
+            buffer.add(block)
+        assert buffer.size == len(b"".join(blocks))
+        with buffer.open() as file:
             assert file.read() == b"".join(blocks)
-        intake.close()
+        buffer.close()
     finally:
-        intake_module.THRESHOLD = original
+        buffer_module.THRESHOLD = original
 
 
 @pytest.mark.parametrize("to_disk", [False, True])
 def test_it_is_full_at_the_threshold_unless_it_has_a_disk(to_disk):
     """The interface promises 512 KiB."""
     assert THRESHOLD == 512 * 1024
-    intake = BodyBuffer(to_disk=to_disk)
-    intake.add(bytes(THRESHOLD - 1))
-    assert not intake.full
-    intake.add(b"x")
-    assert intake.full is not to_disk
-    intake.close()
+    buffer = BodyBuffer(BUDGET, to_disk=to_disk)
+    buffer.add(bytes(THRESHOLD - 1))
+    assert not buffer.full
+    buffer.add(b"x")
+    assert buffer.full is not to_disk
+    buffer.close()
 
 
 def test_what_is_held_can_begin_a_stream():
     """It is given away once."""
-    intake = BodyBuffer(to_disk=False)
-    intake.add(b"a")
-    intake.add(b"b")
-    assert intake.take() == b"ab"
-    assert intake.take() == b""
+    buffer = BodyBuffer(BUDGET, to_disk=False)
+    buffer.add(b"a")
+    buffer.add(b"b")
+    assert buffer.take() == b"ab"
+    assert buffer.take() == b""
 
 
 def test_an_upload_that_dribbles_takes_no_more_memory_than_its_size():
     """However small its pieces are."""
-    intake = BodyBuffer(to_disk=False)
+    buffer = BodyBuffer(BUDGET, to_disk=False)
     tracemalloc.start()
     try:
         for number in range(THRESHOLD // 8):
-            intake.add(b"%08d" % number)
+            buffer.add(b"%08d" % number)
         assert tracemalloc.get_traced_memory()[0] < 2 * THRESHOLD
     finally:
         tracemalloc.stop()
-    assert intake.full
+    assert buffer.full
 
 
 def test_the_disk_is_used_beyond_the_threshold_only():
     """Small bodies make no file."""
     with no_descriptor_leaks():
-        intake = BodyBuffer(to_disk=True)
-        intake.add(bytes(THRESHOLD))
-        assert intake._file is None
-        intake.add(b"x")
-        intake.add(b"y")
-        assert intake._file is not None
-        assert not intake._held
-        intake.close()
-        intake.close()
+        buffer = BodyBuffer(BUDGET, to_disk=True)
+        buffer.add(bytes(THRESHOLD))
+        assert buffer._file is None
+        buffer.add(b"x")
+        buffer.add(b"y")
+        assert buffer._file is not None
+        assert not buffer._held
+        buffer.close()
+        buffer.close()
 
 
 def test_closing_on_a_full_disk_is_no_error(tmp_path, monkeypatch):
@@ -85,11 +89,53 @@ def test_closing_on_a_full_disk_is_no_error(tmp_path, monkeypatch):
         return open("/dev/full", "w+b", buffering=1_000_000)
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    monkeypatch.setattr(intake_module, "THRESHOLD", 10)
+    monkeypatch.setattr(buffer_module, "THRESHOLD", 10)
     with no_descriptor_leaks():
-        intake = BodyBuffer(to_disk=True)
-        intake.add(b"x" * 20)
+        buffer = BodyBuffer(BUDGET, to_disk=True)
+        buffer.add(b"x" * 20)
         with pytest.raises(OSError, match="No space left") as caught:
-            intake.open()
+            buffer.open()
         assert caught.value.errno == errno.ENOSPC
-        intake.close()
+        buffer.close()
+
+
+def test_what_is_in_memory_counts_until_it_is_released():
+    """In the buffer, then in the file that the application reads, until that is closed."""
+    budget = MemoryBudget(1000)
+    buffer = BodyBuffer(budget, to_disk=False)
+    buffer.add(bytes(300))
+    buffer.add(bytes(100))
+    assert budget.held == 400
+    file = buffer.open()
+    assert budget.held == 400
+    file.close()
+    file.close()
+    assert budget.held == 0
+    buffer.add(bytes(100))
+    buffer.close()
+    assert budget.held == 0
+
+
+def test_a_body_goes_to_disk_sooner_while_memory_is_scarce():
+    """What was in memory is written to the file too, and is counted no longer."""
+    budget = MemoryBudget(10 * SCARCE_THRESHOLD)
+    buffer = BodyBuffer(budget, to_disk=False)
+    buffer.add(b"a" * SCARCE_THRESHOLD)
+    budget.add(5 * SCARCE_THRESHOLD)
+    buffer.add(b"b")
+    assert budget.held == 5 * SCARCE_THRESHOLD
+    # It is not streamed then, however long it becomes.
+    buffer.add(bytes(THRESHOLD))
+    assert not buffer.full
+    with buffer.open() as file:
+        assert file.read() == b"a" * SCARCE_THRESHOLD + b"b" + bytes(THRESHOLD)
+
+
+def test_a_small_body_stays_in_memory_while_memory_is_scarce():
+    """A file would take more."""
+    budget = MemoryBudget(1000)
+    budget.add(900)
+    buffer = BodyBuffer(budget, to_disk=False)
+    buffer.add(bytes(50))
+    assert budget.held == 950
+    buffer.close()

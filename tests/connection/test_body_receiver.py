@@ -9,6 +9,7 @@ import pytest
 from conversing import BIG, POST, chunked, echo, hello, only_connection
 from support import PATIENCE, Client, Gate, eventually
 
+from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
 
 
@@ -24,7 +25,7 @@ def test_a_body_arrives_whole_in_every_mode(serve_on_loops, connect, mode, size)
             (
                 b"Transfer-Encoding: chunked",
                 chunked(*[body[n : n + 7000] for n in range(0, size, 7000)]),
-                "chunked" if mode == "off" or (mode == "auto" and size > 524288) else str(size),
+                "chunked" if mode == "off" else str(size),
             ),
         ):
             sending = pool.submit(client.send, POST + head + b"\r\n\r\n" + framed)
@@ -73,7 +74,7 @@ def test_a_waiting_client_is_asked_at_once_where_bodies_are_held(serve_on_loops,
 def test_a_client_that_goes_while_it_is_asked_for_its_body(make_connection):
     """With buffering on the loop itself sends the 100; a failure stays inside."""
     connection, transport, state, client = make_connection()
-    state.request_buffering = "on"
+    state.bodies = BodyPolicy("on")
     client.close()
     connection.data_received(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
     state.loop.run_soon()
@@ -215,3 +216,104 @@ def test_a_full_disk_is_a_507(serve_once, connect, monkeypatch, caplog):
     code, fields, _ = client.read_response()
     assert (code, fields["connection"]) == (507, "close")
     assert "cannot be stored: [Errno 28]" in caplog.text
+
+
+# Slow clients and worker threads
+
+
+@pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"])
+@pytest.mark.parametrize("size", [5, 600_000])
+def test_a_chunked_body_has_a_length_in_auto(serve_on_loops, connect, expect, size):
+    """Applications that read CONTENT_LENGTH bytes see all of it (RFC 9112 section 7.1.3)."""
+
+    def app(environ, start_response):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response("200 OK", [])
+        return [b"%d %r" % (len(body), "HTTP_TRANSFER_ENCODING" in environ)]
+
+    client = connect(serve_on_loops(app))
+    client.send(POST + expect + b"Transfer-Encoding: chunked\r\n\r\n")
+    if expect:
+        assert client.read_head()[0] == 100
+    client.send(chunked(BIG[:size]))
+    assert client.read_response()[2] == b"%d False" % size
+
+
+STALLED = {
+    "expect": (b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n", b""),
+    "large": (b"Content-Length: 2000000\r\n\r\n", bytes(524_288)),
+    "chunked": (b"Transfer-Encoding: chunked\r\n\r\n", b"80000\r\n" + bytes(524_288)),
+    "small": (b"Content-Length: 1000\r\n\r\n", b"x"),
+}
+"""Requests whose clients stop sending: the fields after Host, and what follows them."""
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("kind", STALLED)
+def test_stalled_bodies_leave_threads_to_others(serve_once, connect, kind, threads):
+    """At most half of the threads wait for clients; the other bodies are collected."""
+    server = serve_once(echo, threads=threads)
+    head, body = STALLED[kind]
+    stalled = [connect(server) for _ in range(3 * threads)]
+    for client in stalled:
+        client.send(POST + head + body)
+    good = connect(server)
+    policy = server._server._state.bodies
+    eventually(lambda: len(server._server._state.connections) == len(stalled) + 1)
+    for _ in range(3):
+        good.get()
+        assert good.read_response()[0] == 200
+    assert policy._streams <= threads // 2
+    if kind in ("expect", "large"):
+        eventually(lambda: policy._streams == threads // 2)
+    for client in stalled:
+        client.close()
+    eventually(lambda: policy._streams == 0)
+
+
+def test_a_client_that_waits_is_asked_by_the_loop_if_enough_threads_wait(serve_once, connect):
+    """With one thread no body is streamed: 100 (Continue) does not wait for the application."""
+    client = connect(serve_once(echo, threads=1))
+    client.send(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    assert client.read_head()[0] == 100
+    client.send(b"abc")
+    assert client.read_response()[2] == b"abc"
+
+
+def test_a_thread_is_free_for_the_next_body_when_the_one_before_is_complete(serve_once, connect):
+    """However often bodies are streamed, and however they end."""
+    server = serve_once(echo, threads=2)
+    policy = server._server._state.bodies
+    for _ in range(3):
+        client = connect(server)
+        client.send(POST + b"Content-Length: 600000\r\n\r\n" + bytes(600_000))
+        assert client.read_response()[2] == bytes(600_000)
+        eventually(lambda: policy._streams == 0)
+        broken = connect(server)
+        broken.send(POST + b"Content-Length: 600000\r\n\r\n" + bytes(550_000))
+        eventually(lambda: policy._streams == 1)
+        broken.reset()
+        eventually(lambda: policy._streams == 0)
+
+
+# Memory
+
+
+def test_bodies_beyond_the_memory_budget_are_refused(serve_once, connect):
+    """503 for a new body; a request without one is served, and a body in progress goes on."""
+    server = serve_once(echo, memory_budget=100_000)
+    first = connect(server)
+    first.send(POST + b"Content-Length: 110000\r\n\r\n" + bytes(45_000))
+    budget = server._server._state.bodies.budget
+    eventually(lambda: budget.held == 45_000)
+    budget.add(60_000)
+    second = connect(server)
+    second.send(POST + b"Content-Length: 5\r\n\r\nabcde")
+    code, fields, _ = second.read_response()
+    assert (code, fields["retry-after"], fields["connection"]) == (503, "1", "close")
+    third = connect(server)
+    third.get()
+    assert third.read_response()[0] == 200
+    first.send(bytes(65_000))
+    assert first.read_response()[2] == bytes(110_000)
+    eventually(lambda: budget.held == 60_000)

@@ -311,7 +311,7 @@ def test_a_request_beyond_a_limit_is_refused_with_its_status(serve, connect, sen
 def test_a_request_that_finds_the_queue_full_is_turned_away(serve_on_loops, connect):
     """503 with Retry-After at once; the connection is kept, unless a body is still to come."""
     gate = Gate()
-    server = serve_on_loops(gate.before(hello), threads=1, queue_size=1)
+    server = serve_on_loops(gate.before(hello), threads=1, queue_size=1, request_buffering="off")
     clients = [connect(server) for _ in range(4)]
     clients[0].get()
     gate.wait()
@@ -327,6 +327,20 @@ def test_a_request_that_finds_the_queue_full_is_turned_away(serve_on_loops, conn
         assert client.read_response()[0] == 200
     clients[2].get()
     assert clients[2].read_response()[0] == 200
+
+
+def test_a_refusal_keeps_the_connection_if_the_end_of_the_request_is_known(serve_once, connect):
+    """A trusted proxy's malformed field is a 400; the next request is served."""
+    client = connect(serve_once(hello, proxy_headers=True))
+    client.get("/", "X-Forwarded-Host: a b")
+    code, fields, _ = client.read_response()
+    assert (code, "connection" in fields) == (400, False)
+    client.get("/next")
+    assert client.read_response()[2] == b"hello /next"
+    # Otherwise the rest of the body would be taken for a request.
+    client.send(POST + b"X-Forwarded-Host: a b\r\nContent-Length: 600000\r\n\r\n" + bytes(550_000))
+    code, fields, _ = client.read_response()
+    assert (code, fields["connection"]) == (400, "close")
 
 
 @pytest.mark.parametrize("expected", [413, 400])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from queue import SimpleQueue
+from threading import Event
 
 import pytest
 from conversing import BIG, GET, POST, ClosingIterable, echo, hello
 from support import PATIENCE, UNIT, Gate, eventually, small_buffers
 
+from aiowsgi.connection import body_rate, deadlines
 from aiowsgi.connection.connection import Connection
 from aiowsgi.connection.deadlines import Timeouts, shortest
 from aiowsgi.threads.scheduler import SchedulerOptions
@@ -146,3 +148,18 @@ def test_the_timer_wheels_period_is_the_shortest_limit():
     assert shortest(Timeouts(header=0, body=5, linger=7), SchedulerOptions()) == 5
     assert shortest(Timeouts(), SchedulerOptions(slow_request=1.5)) == 1.5
     assert shortest(Timeouts(0, 0, 0, 0), SchedulerOptions(queue_timeout=0)) > 0
+
+
+@pytest.mark.parametrize("buffering", ["auto", "off"])
+def test_a_client_that_drips_its_body_is_ended(serve_once, connect, monkeypatch, buffering):
+    """408, though no pause between two bytes is as long as the body timeout."""
+    monkeypatch.setattr(body_rate, "RATE_GRACE", 0.1 * UNIT)
+    monkeypatch.setattr(body_rate, "RATE_WINDOW", 0.2 * UNIT)
+    monkeypatch.setattr(deadlines, "RATE_WINDOW", 0.2 * UNIT)
+    client = connect(serve_once(echo, min_body_rate=1000, request_buffering=buffering))
+    client.send(POST + b"Content-Length: 1000000\r\n\r\n")
+    while client.nothing_came():
+        client.send(b"x")
+        Event().wait(0.01 * UNIT)
+    assert client.read_response()[0] == 408
+    assert client.read_to_end() == b""

@@ -84,8 +84,8 @@ def test_a_request_that_takes_too_long_is_answered_and_its_thread_replaced(
     client = connect(server)
     client.get("/wait?a=1")
     code, fields, _ = client.read_response()
-    assert (code, fields["connection"]) == (504, "close")
-    assert client.read_to_end() == b""
+    assert (code, "connection" in fields) == (504, False)
+    assert asked(client) == 200
     assert not site.gate.opened.is_set()
     assert asked(connect(server)) == 200
     assert [exchange.request.path for exchange in state_of(server).scheduler.detached] == ["/wait"]
@@ -143,6 +143,7 @@ def test_late_results_go_nowhere_and_the_iterable_is_closed(serve_on_loops, conn
     site.gate.open()
     assert closed.wait(PATIENCE)
     assert late.is_set()
+    client.finish()
     assert client.read_to_end() == b""
     eventually(lambda: pool_of(server).detached == 0)
     assert reports == []

@@ -347,6 +347,15 @@ async def test_connections_by_state(start, send):
     assert (report["in_flight"], report["requests"]) == (0, [])
 
 
+async def test_a_kept_connection_is_idle_after_its_response(start, get):
+    """It is shown so at once, although nothing has happened on it since."""
+    server = await start()
+    await (await get(server, "/")).answer()
+    # The thread that sent the response ends the exchange just after that.
+    report = await until(server, lambda report: report["connections"] != {"serving": 1})
+    assert (report["connections"], report["in_flight"]) == ({"idle": 1}, 0)
+
+
 async def test_a_long_target_is_cut(start, get):
     """A client cannot fill the table."""
     server = await start()

@@ -1,0 +1,65 @@
+"""Bounds what all connections of a process hold in memory together (``--memory-budget``).
+
+Each connection has bounds of its own; a thousand connections that stay just below them can still
+fill the machine. So the parts that hold bytes for a client report how many: request bodies that
+came before the application runs, and response bytes that the client has not read. Any thread may
+call the methods.
+
+What follows from a budget that is used up is decided where the bytes are held: above one half they
+go to disk sooner, above the whole no new request body is accepted (503).
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from threading import Lock
+from typing import Final, final
+
+__all__ = ["CountedBytesIO", "MemoryBudget"]
+
+
+@final
+class MemoryBudget:
+    """Counts the bytes that are held in memory."""
+
+    __slots__ = ("_lock", "held", "limit")
+
+    def __init__(self, limit: int = 0) -> None:
+        """``limit`` in bytes; 0 is no limit."""
+        self.limit: Final = limit
+        # Bytes held now; read without the lock: a plain int, once too old by one change.
+        self.held = 0
+        self._lock = Lock()
+
+    def add(self, size: int) -> None:
+        """``size`` more bytes are held; a negative size is given back."""
+        with self._lock:
+            self.held += size
+
+    @property
+    def scarce(self) -> bool:
+        """More than half is used: keep large pieces on disk."""
+        return 0 < self.limit < 2 * self.held
+
+    @property
+    def exhausted(self) -> bool:
+        """All of it is used: accept no new request body."""
+        return 0 < self.limit <= self.held
+
+
+@final
+class CountedBytesIO(BytesIO):
+    """A complete request body in memory, which counts until it is closed."""
+
+    def __init__(self, data: bytes, budget: MemoryBudget) -> None:
+        super().__init__(data)
+        self._budget = budget
+        # Bytes that are still counted.
+        self._counted = len(data)
+        budget.add(self._counted)
+
+    def close(self) -> None:
+        """Release the memory. Idempotent."""
+        counted, self._counted = self._counted, 0
+        super().close()
+        self._budget.add(-counted)
