@@ -65,14 +65,14 @@ def pytest_runtest_protocol(item):
 
 @pytest.fixture(params=LOOPS)
 def loop_name(request, monkeypatch):
-    """Each event loop in turn; asyncio's own in debug mode."""
+    """Name of each event loop in turn; asyncio's own runs in debug mode."""
     monkeypatch.setenv("PYTHONASYNCIODEBUG", "1" if request.param == "asyncio" else "")
     return request.param
 
 
 @pytest.fixture(params=PARSERS)
 def parser_name(request):
-    """Each parser in turn."""
+    """Name of each parser in turn."""
     return request.param
 
 
@@ -97,19 +97,19 @@ def serve(serve_on, loop_name, parser_name):
 
 @pytest.fixture
 def serve_on_loops(serve_on, loop_name):
-    """The same, where the parser does not matter."""
+    """As ``serve``, on each loop with one parser."""
     return partial(serve_on, loop_name, "auto")
 
 
 @pytest.fixture
 def serve_once(serve_on):
-    """The same, where neither matters."""
+    """As ``serve``, on one loop with one parser."""
     return partial(serve_on, "auto", "auto")
 
 
 @pytest.fixture
 def connect():
-    """Open raw connections to a server, closed when the test ends."""
+    """Open raw connections to a server: ``client = connect(server)``. They close with the test."""
     with ExitStack() as clients:
         yield lambda server, **options: clients.enter_context(Client(server.port, **options))
 
@@ -124,8 +124,8 @@ def make_connection():
 
 
 @pytest.fixture(autouse=True)
-def nothing_reaches_the_loops_handler(caplog):
-    """No test may leave an error in asyncio's log: an exception that nobody handled."""
+def no_error_in_the_asyncio_log(caplog):
+    """Fail a test if asyncio logged an error, such as an exception in a callback."""
     yield
     for when in ("setup", "call", "teardown"):
         for record in caplog.get_records(when):

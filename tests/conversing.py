@@ -1,4 +1,4 @@
-"""What is said on a connection: applications that answer, requests for them, fakes to say it on."""
+"""Applications, requests for them, and connections on fake transports."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aiowsgi.connection.deadlines import Timeouts
 
 GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
-"""To be continued by the fields that frame a body."""
+"""The beginning of a request; the fields that frame its body must follow."""
 
 TIMEOUTS = Timeouts()
 
 BIG = b"0123456789" * 100_000
-"""More than any threshold, and than a small socket buffer holds."""
+"""More bytes than any threshold of the server, and than a small socket buffer holds."""
 
 
 def hello(environ, start_response):
@@ -29,7 +29,7 @@ def hello(environ, start_response):
 
 
 def echo(environ, start_response):
-    """Answers with the body, and with what the environ says of its length."""
+    """Answers with the request body, and with its length or coding in X-Length."""
     length = environ.get("CONTENT_LENGTH", environ.get("HTTP_TRANSFER_ENCODING", "none"))
     body = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "text/plain"), ("X-Length", length)])
@@ -37,13 +37,13 @@ def echo(environ, start_response):
 
 
 def only_connection(server):
-    """The one connection that the server has."""
+    """Return the only connection of a server."""
     (connection,) = server._server._state.connections
     return connection
 
 
 def chunked(*blocks):
-    """The blocks as a chunked body."""
+    """Return the blocks as a chunked body."""
     return b"".join(b"%x\r\n%b\r\n" % (len(block), block) for block in (*blocks, b""))
 
 

@@ -1,8 +1,8 @@
-"""A connection without a kernel: every system call is a fake's, and any of them can fail.
+"""A connection on a fake kernel: each system call is simulated, and any of them can fail.
 
-A `Scene` is one client's connection on a loop, a transport and a socket of the tests' own, all in
-one thread, so that what happens is the same at every run. Where the application runs is a choice:
-``at_once``, while the loop still hands it over, or later, when the loop has nothing else to do.
+A `Scene` is one client's connection with a fake event loop, transport and socket. Everything runs
+in one thread, so that each run is the same. The application runs either ``at_once``, while the
+event loop submits the request, or later, when the event loop has nothing else to do.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from aiowsgi.wsgi.environ import base_environ
 from aiowsgi.wsgi.errors import ErrorStream
 
 SHORT = "cut short"
-"""Instead of an error's number: the call takes or gives one byte."""
+"""Used instead of an error number: the call transfers one byte only."""
 
 
 class Kernel:
-    """Counts the system calls; ``failures`` says which of them fail, and how.
+    """Counts the system calls. ``failures`` maps the number of a call to its error, or to `SHORT`.
 
-    An error that ends a connection is met by every later call on it too.
+    After an error that ends a connection, every later call on it fails with that error.
     """
 
     LASTING = frozenset((ConnectionResetError, BrokenPipeError))
     AT_ONCE = frozenset(("dup", "setsockopt"))
-    """Calls that have nothing to wait for."""
+    """Calls that never block, so that EAGAIN and `SHORT` do not apply to them."""
 
     def __init__(self, failures=None):
         self.failures = failures or {}
         self.calls = []
         self.taken = bytearray()
         self.reset = False
-        # The errors that were met, but for those that only asked to wait.
+        # The errors that were raised, without EAGAIN.
         self.errors = []
         self._gone = None
 
     def call(self, name):
-        """Count a call; raises where it fails; True where it is cut short."""
+        """Count a call. Raises its error, if it has one; returns whether it is cut short."""
         if self._gone is not None and name != "dup":
             raise self._gone
         failure = self.failures.get(len(self.calls))
@@ -67,20 +67,20 @@ class Kernel:
         raise error
 
     def take(self, name, data):
-        """Take ``data`` from the server, or its first byte."""
+        """Accept ``data`` from the server, or only its first byte; return the count."""
         count = min(len(data), 1) if self.call(name) else len(data)
         self.taken += data[:count]
         return count
 
     @property
     def can_reset(self):
-        """The connection is still there to be reset."""
+        """Whether the connection still exists, so that it can be reset."""
         return self._gone is None
 
-    # The modules ``os`` and ``socket``, as far as a connection uses them
+    # The functions of ``os`` and ``socket`` that a connection uses
 
     def patch(self, monkeypatch):
-        """Put this kernel under the modules that make system calls."""
+        """Replace ``os`` and ``socket`` in the modules that make system calls."""
         fake_os = SimpleNamespace(
             dup=self._dup, close=os.close, pread=os.pread, sendfile=self._sendfile
         )
@@ -98,7 +98,7 @@ class Kernel:
 
 
 class FakeSocket:
-    """Owns a descriptor, for the sake of its number."""
+    """A socket of the fake kernel. It owns a real descriptor, whose number is therefore unique."""
 
     family, type, proto = socket.AF_INET, socket.SOCK_STREAM, 0
 
@@ -125,7 +125,7 @@ class FakeSocket:
 
 
 class FakeLoop:
-    """Callbacks, tasks for worker threads, and one writer that waits; run when a test says so."""
+    """An event loop and an executor whose callbacks and tasks run when a test calls `run`."""
 
     def __init__(self, *, at_once):
         self._at_once = at_once
@@ -149,19 +149,19 @@ class FakeLoop:
         del self.writers[descriptor]
 
     def submit(self, task):
-        """The executor's part: a worker thread takes it at once, or when it comes to it."""
+        """Run a task at once, or keep it for `run`; the executor's method."""
         if self._at_once:
             task()
         else:
             self.tasks.append(task)
 
     def run_soon(self):
-        """Run the callbacks, and let the rest wait."""
+        """Run the callbacks, but no tasks and no writers."""
         while self.ready:
             self.ready.popleft()()
 
     def run(self):
-        """Run until nothing is left to be done."""
+        """Run callbacks, tasks and writers until none is left."""
         for _ in range(10_000):
             if self.ready:
                 self.ready.popleft()()
@@ -171,11 +171,11 @@ class FakeLoop:
                 next(iter(self.writers.values()))()
             else:
                 return
-        raise AssertionError("the loop spins")
+        raise AssertionError("the event loop does not come to rest")
 
 
 class FakeTransport(asyncio.Transport):
-    """Closes when it is told to, and tells the connection so; write_eof may fail."""
+    """A transport that notes the calls; ``eof_error`` is raised by `write_eof`."""
 
     def __init__(self, loop, sock, *, tls=None, eof_error=None):
         super().__init__(
@@ -190,7 +190,7 @@ class FakeTransport(asyncio.Transport):
         self._eof_error = eof_error
         self.connection = None
         self.closing = self.lost = False
-        # How it was told to end, in order; and what it was given to write.
+        # The calls that end the transport, in order; and the bytes written to it.
         self.calls = []
         self.written = b""
 
@@ -237,7 +237,7 @@ OPTIONS = SchedulerOptions()
 
 
 def service_for(app):
-    """What the exchanges of a server share that adds no field of its own."""
+    """Return the context of a server that adds no Server and no Date field."""
     base = base_environ(
         multithread=True, multiprocess=False, errors=ErrorStream(), script_name="", software=""
     )
@@ -245,22 +245,22 @@ def service_for(app):
 
 
 def state_for(app, loop, parser, options=OPTIONS, **more):
-    """What connections share, on a `FakeLoop` that is the executor too."""
+    """Return the state that connections share, on a `FakeLoop` that is also the executor."""
     context, wakeups = service_for(app), Wakeups(loop)
     scheduler = RequestScheduler(loop, context, loop, wakeups, options)
     return ServerState(loop, context, scheduler, wakeups, head_parser(parser), **more)
 
 
 class Scene:
-    """A connection, and what comes of it."""
+    """One client's connection, and what the client received on it."""
 
     def __init__(self, app, kernel, *, at_once, buffering="auto", parser="auto"):
         self.kernel = kernel
         self._at_once = at_once
-        # The client has closed its side.
+        # Whether the client has closed its sending side.
         self.ended = False
         self.loop = FakeLoop(at_once=at_once)
-        # The responses that the application is done with, whole or not.
+        # The responses that the application has finished, complete or not.
         self.finished = []
         self.state = state_for(app, self.loop, parser, bodies=BodyPolicy(buffering))
         self.state.context.finished = lambda exchange, response, environ: self.finished.append(
@@ -273,11 +273,11 @@ class Scene:
 
     @property
     def taken(self):
-        """The bytes that the client gets."""
+        """The bytes that the client received."""
         return bytes(self.kernel.taken)
 
     def play(self, pieces):
-        """Have the client send these, one after another, and then close its side."""
+        """Let the client send the pieces one after another, and then close its sending side."""
         self.connection.connection_made(self.transport)
         for piece in pieces:
             rest = piece
@@ -288,7 +288,7 @@ class Scene:
         self.loop.run()
 
     def _receive(self, data):
-        """The transport reads: all of ``data``, its first byte, nothing yet, or an error."""
+        """Let the transport read ``data``, its first byte, nothing, or an error."""
         try:
             data = data[:1] if self.kernel.call("recv") else data
         except BlockingIOError:

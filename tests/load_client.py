@@ -1,12 +1,11 @@
-"""A steady load of requests on kept and on new connections, and what became of each.
+"""Sends requests without a pause, on kept and on new connections, and counts what came of them.
 
-It is used by the tests and by ``bench/restart.py``, and measures no speed: it answers one question,
-whether a request was lost. A request has *failed* if its connection was made and no whole response
-came. A connection that is *refused* has cost its client nothing that a load balancer would not
-notice; whether it is allowed is the test's to say.
+The tests and ``bench/restart.py`` use it to find out whether a request was lost, and not to measure
+speed. A request has *failed* if its connection was made and no complete response came. A connection
+may also be *refused*: then the client has sent nothing, and a load balancer tries another server.
 
-Every request has a token of its own, its target's query, by which an application can note what it
-has begun with: see `Load.lost`.
+Each request has a token of its own in its query string. An application can note the tokens of the
+requests that it has started: see `Load.lost`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ PATIENCE = 10 * float(os.environ.get("TEST_UNIT", "1"))
 
 
 def get(token: str, *, last: bool) -> bytes:
-    """A request; the ``last`` on its connection says so."""
+    """Return a request; the ``last`` one on its connection asks for the connection's end."""
     end = "Connection: close\r\n\r\n" if last else "\r\n"
     return f"GET /?{token} HTTP/1.1\r\nHost: test\r\n{end}".encode()
 
@@ -35,11 +34,11 @@ class Failure(NamedTuple):
 
     token: str
     kept: bool
-    """Its connection had been kept since an earlier response. A server may close such a one at any
-    time, and a client may send the request again (RFC 9112 section 9.3.1)."""
+    """Whether its connection was kept after an earlier response. A server may close such a
+    connection at any time, and a client may repeat the request (RFC 9112, section 9.3.1)."""
     reset: bool
     what: str
-    """What its client saw."""
+    """The exception that the client got."""
 
 
 class Load:
@@ -47,9 +46,9 @@ class Load:
 
     def __init__(self, address: tuple[str, int] | str, kept: int, new: int) -> None:
         self.address = address
-        # "answered", "refused", "failed", and "reset" for those of the failed that were reset.
+        # Keys: "answered", "refused", "failed", and "reset" (a part of "failed").
         self.counts: Counter[str] = Counter()
-        # Bodies of the responses, and how many came.
+        # How often each response body came.
         self.bodies: Counter[bytes] = Counter()
         self.failures: list[Failure] = []
         self._lock = threading.Lock()
@@ -63,7 +62,7 @@ class Load:
             thread.start()
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many more requests have been answered."""
+        """Wait until ``count`` more requests have been answered."""
         with self._answered:
             target = self.counts["answered"] + count
             reached = self._answered.wait_for(
@@ -79,13 +78,13 @@ class Load:
             assert not thread.is_alive(), "a request was neither answered nor refused"
 
     def lost(self, begun: Collection[str]) -> list[Failure]:
-        """Those that failed though the application had not begun with them."""
+        """Return the failed requests that the application had not started."""
         return [failure for failure in self.failures if failure.token not in begun]
 
     def __str__(self) -> str:
         return f"{dict(self.counts)} {self.failures[:5]}"
 
-    # In the threads
+    # In the threads of the load
 
     def _run(self, number: int, last: bool) -> None:
         tokens = (f"{number}.{n}" for n in count())
@@ -101,7 +100,7 @@ class Load:
                 self._use(connection, answers, tokens, last)
 
     def _use(self, connection: socket.socket, answers, tokens: Iterator[str], last: bool) -> None:
-        """Send requests on one connection until either side has had enough."""
+        """Send requests on one connection until either side closes it."""
         for earlier, token in enumerate(tokens):
             try:
                 connection.sendall(get(token, last=last))
@@ -140,7 +139,10 @@ def _connect(address: tuple[str, int] | str) -> socket.socket:
 
 
 def _read_response(answers) -> tuple[bytes, bool]:
-    """The body, and whether the connection stays open. Raises EOFError or ValueError."""
+    """Return the body, and whether the connection stays open.
+
+    Raises EOFError if the connection ended, and ValueError for a status other than 200.
+    """
     status = answers.readline()
     if not status.startswith(b"HTTP/1.1 200 "):
         raise (ValueError if status else EOFError)(status)
@@ -161,7 +163,7 @@ def _read_response(answers) -> tuple[bytes, bool]:
 
 @contextmanager
 def load(address: tuple[str, int] | str, *, kept: int = 4, new: int = 4) -> Iterator[Load]:
-    """Keep a server busy for a block, with so many connections that are kept and that are not."""
+    """Keep a server busy for a block, with ``kept`` connections and ``new`` ones at a time."""
     running = Load(address, kept, new)
     try:
         yield running

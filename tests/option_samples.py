@@ -1,4 +1,4 @@
-"""For every option a value that differs from the default, derived from the option's type."""
+"""A value for each option that differs from its default, derived from the option's type."""
 
 from __future__ import annotations
 

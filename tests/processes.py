@@ -1,4 +1,4 @@
-"""Programs under test: started, listened to, stopped."""
+"""Run programs, wait for lines of their output, and stop them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LISTENING = r"listening on (\S+)"
 
 
 class Program:
-    """A running program, whose output is read line by line."""
+    """A running program and the lines that it has written."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -28,14 +28,14 @@ class Program:
         self.lines: list[str] = []
 
     def expect(self, pattern: str) -> re.Match[str]:
-        """Wait for a line in which ``pattern`` is found; fails where none comes in time."""
+        """Wait for a line that matches ``pattern``; fail if none comes in time."""
         deadline = monotonic() + PATIENCE
         while (line := self._line(deadline)) is not None:
             self.lines.append(line)
             if match := re.search(pattern, line):
                 return match
         said = "\n".join(self.lines)
-        raise AssertionError(f"the program did not write {pattern!r}, but:\n{said}")
+        raise AssertionError(f"no line matches {pattern!r}; the program wrote:\n{said}")
 
     def _line(self, deadline: float) -> str | None:
         assert self.process.stdout is not None
@@ -58,7 +58,10 @@ class Program:
 
 @contextmanager
 def running(*command: str, **variables: str) -> Iterator[Program]:
-    """Run ``command`` in the project's folder with more environment variables, for a block."""
+    """Run ``command`` in the project's folder, and kill it at the end of the block.
+
+    ``variables`` are added to the environment.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     process = subprocess.Popen(
         command,
@@ -76,12 +79,12 @@ def running(*command: str, **variables: str) -> Iterator[Program]:
 
 
 _FOREIGN = {"PORT", "WEB_CONCURRENCY", "SCRIPT_NAME", "FORWARDED_ALLOW_IPS"}
-"""Variables of the developer's that a server would obey."""
+"""Variables of a developer's shell that would configure the server."""
 
 
 @contextmanager
 def serving(*arguments: str, **variables: str) -> Iterator[tuple[Program, str]]:
-    """Run ``python -m aiowsgi`` on a free port, for a block; gives the program and its URL."""
+    """Run ``python -m aiowsgi`` on a free port; the block gets the program and its URL."""
     command = (sys.executable, "-m", "aiowsgi", "--bind", "127.0.0.1:0", *arguments)
     with running(*command, **variables) as program:
         yield program, program.expect(LISTENING)[1]

@@ -1,4 +1,4 @@
-"""Drives a RequestReader over pieces of a stream, as a connection would."""
+"""Feeds a stream to a RequestReader piece by piece, as a connection does."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PARSERS = ("h11", "httptools")
 
 
 class Reading(NamedTuple):
-    """What a stream was read as."""
+    """What the reader made of a stream."""
 
     requests: tuple[tuple[Request, bytes], ...]
-    """The requests that came to their end, and their bodies."""
+    """The complete requests, each with its body."""
     status: int | None
-    """The refusal that ended the reading, if one did."""
+    """Status of the refusal that ended the reading, if there was a refusal."""
 
     @property
     def seen(self) -> tuple[Seen, ...]:
@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 
     @property
     def alike(self) -> object:
-        """What must not depend on the parser: field names may differ in case."""
+        """The part that must be the same with every parser: field names may differ in case."""
         requests = [
             (request._replace(fields=[(n.lower(), v) for n, v in request.fields]), body)
             for request, body in self.requests
@@ -47,9 +47,9 @@ def read(
     *,
     forgetful: bool = False,
 ) -> Reading:
-    """Feed the pieces one by one, taking after each whatever has become complete.
+    """Feed the pieces one by one; after each, take the requests that have become complete.
 
-    ``forgetful`` has every request read as if it were the connection's first.
+    ``forgetful`` makes the reader read every request as if it were the connection's first.
     """
     parse_head = head_parser(parser) if isinstance(parser, str) else parser
     reader = RequestReader(parse_head, limits or Limits())
@@ -89,12 +89,12 @@ def in_pieces(data: bytes, size: int) -> list[bytes]:
 
 
 def by_heads(data: bytes) -> list[bytes]:
-    """The data cut behind every empty line, where most requests end."""
+    """The data cut after every empty line, where most requests end."""
     *heads, rest = data.split(b"\r\n\r\n")
     return [head + b"\r\n\r\n" for head in heads] + [rest] * bool(rest)
 
 
 def split_at(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """The data cut at each of the places, which are taken modulo its length."""
+    """The data cut at each of the positions, which are taken modulo its length."""
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     return [data[start:stop] for start, stop in itertools.pairwise(places)]

@@ -1,4 +1,4 @@
-"""Applications for processes of their own, written to a file, and how to ask them something."""
+"""Applications that run in processes of their own, and helpers that start and ask them."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
-"""Answers with the number of the process that runs it, and a version."""
+"""Answers with the process id, and a version."""
 
 GATED_APP = """
 import os
 
 def app(environ, start_response):
-    # Opening one end of a FIFO waits for who opens the other.
+    # open() waits until the test opens the other end of the FIFO.
     with open(os.environ["GATE"]) as gate:
         body = gate.read().encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
-"""Answers with what is written to the FIFO that GATE names, once that is."""
+"""Waits until something is written to the FIFO that GATE names, and answers with it."""
 
 
 READY = r"worker (\d+) is ready"
-"""What the log says of a worker that serves."""
+"""The log line of a worker that serves."""
 
 
 def write_app(directory: Path, text: str = PID_APP, version: str = "") -> None:
-    """Write the module ``served_app``; what was there before is replaced in one step."""
+    """Write the module ``served_app``, or replace it atomically."""
     new = directory / "served_app.new"
     new.write_text(text.replace("{version}", version))
     new.replace(directory / "served_app.py")
@@ -102,7 +102,7 @@ def single_process(
 
 
 def ask(address: tuple[str, int], path: str = "/") -> tuple[int, str]:
-    """Status and body of one request on a new connection."""
+    """Send one request on a new connection; return status and body."""
     with Client(address[1]) as client:
         client.get(path, "Connection: close")
         status, _, body = client.read_response()
@@ -110,7 +110,7 @@ def ask(address: tuple[str, int], path: str = "/") -> tuple[int, str]:
 
 
 def ask_until(address: tuple[str, int], status: int, text: str) -> str:
-    """Ask until the answer has this status and holds ``text``; the answer's body."""
+    """Send requests until the answer has ``status`` and contains ``text``; return its body."""
     deadline = monotonic() + PATIENCE
     answer = 0, ""
     while monotonic() < deadline:
@@ -121,7 +121,7 @@ def ask_until(address: tuple[str, int], status: int, text: str) -> str:
 
 
 def ask_admin(path: Path, target: str) -> tuple[int, bytes]:
-    """Status and body of one request to a unix socket."""
+    """Send one request to a unix socket; return status and body."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
         client.connect(str(path))
@@ -132,12 +132,12 @@ def ask_admin(path: Path, target: str) -> tuple[int, bytes]:
 
 
 def pid_of(address: tuple[str, int]) -> int:
-    """The number of a process that serves `PID_APP`."""
+    """Return the id of a process that serves `PID_APP`."""
     return int(ask(address)[1])
 
 
 def wait_for_end(pid: int) -> None:
-    """Wait until there is no such process any more, though it is not ours to wait for."""
+    """Wait until a process has ended that is not a child of this one."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -150,7 +150,7 @@ def wait_for_end(pid: int) -> None:
 
 
 def rest_of(program: Program) -> str:
-    """What a program has written since, up to its end and that of its workers."""
+    """Return what a program has not yet been asked for, up to the end of all its processes."""
     assert program.process.stdout is not None
     data = program._unread + program.process.stdout.read()
     return data.decode()
@@ -158,11 +158,11 @@ def rest_of(program: Program) -> str:
 
 @contextmanager
 def gate(directory: Path) -> Iterator[Path]:
-    """A FIFO for `GATED_APP`; whoever still waits at it is let go at the end."""
+    """Make a FIFO for `GATED_APP`; at the end, release an application that still waits."""
     fifo = directory / "gate"
     os.mkfifo(fifo)
     try:
         yield fifo
     finally:
-        with suppress(OSError):  # nobody waits
+        with suppress(OSError):  # no application waits
             os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))

@@ -1,4 +1,4 @@
-"""What a worker reports, as the tests of status, admin and terminal use it."""
+"""A worker's report, for the tests of status, admin and ``aiowsgi top``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STACK = {
 
 
 def a_report():
-    """What a worker might say."""
+    """Return a report with a value in every field."""
     counts = Counts()
     counts.add(list(Sample(200, 10, 0.0, 0.001, 0.2, 0.0, 0.201)))
     counts.refused(503, 5)

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import h11
 
 UNIT = float(os.environ.get("TEST_UNIT", "1"))
-"""Seconds that anything may take which should take none. Raise it on a slow machine."""
+"""The unit of every time limit in the tests, in seconds. Raise it on a slow machine."""
 
 PATIENCE = 10 * UNIT
-"""How long a test waits for what should happen at once."""
+"""Seconds that a test waits for something that should happen at once."""
 
 LOOPS = ("uvloop", "asyncio")
 PARSERS = ("h11", "httptools")
@@ -50,7 +50,7 @@ class Client:
         self.socket.close()
 
     def reset(self):
-        """Close the connection with a reset."""
+        """Close the connection with a TCP reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.close()
 
@@ -64,11 +64,11 @@ class Client:
         self.send(f"GET {path} HTTP/1.1\r\nHost: test\r\n{lines}\r\n".encode())
 
     def finish(self):
-        """Close the sending side."""
+        """Close the sending side, and keep on receiving."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def nothing_came(self):
-        """Whether there is nothing to read at this moment."""
+        """Return whether there is nothing to read at this moment."""
         self.socket.setblocking(False)
         try:
             return not self.socket.recv(1, socket.MSG_PEEK)
@@ -78,11 +78,11 @@ class Client:
             self.socket.settimeout(PATIENCE)
 
     def read_to_end(self):
-        """All bytes until the server closes; raises ConnectionResetError for a torn connection."""
+        """Return all bytes until the server closes; raise ConnectionResetError after a reset."""
         return self.file.read()
 
     def read_head(self):
-        """One head: the status line's code, and the fields by lower-case name."""
+        """Read one head; return the status code, and the fields by lower-case name."""
         status = self.file.readline()
         if not status:
             raise EOFError("the server closed the connection")
@@ -93,7 +93,7 @@ class Client:
         return int(status.split()[1]), fields
 
     def read_response(self, *, head_only=False):
-        """One response: code, fields, body."""
+        """Read one response; return status code, fields and body."""
         code, fields = self.read_head()
         if head_only or code in (204, 304) or code < 200:
             return code, fields, b""
@@ -104,7 +104,7 @@ class Client:
         return code, fields, self.file.read()
 
     def read_chunked(self):
-        """A chunked body."""
+        """Read a chunked body; return its content."""
         body = b""
         while size := int(self.file.readline(), 16):
             body += self.file.read(size)
@@ -177,26 +177,26 @@ class Signal:
 
 
 class Gate:
-    """Two events: an application has come here, and may go on."""
+    """Holds an application until the test lets it go on."""
 
     def __init__(self):
         self.reached, self.opened = Event(), Event()
 
     def pass_through(self):
-        """Called by the application."""
+        """Note that the application is here, and wait until the gate is opened."""
         self.reached.set()
         assert self.opened.wait(PATIENCE)
 
     def wait(self):
-        """Wait until the application is there."""
+        """Wait until the application has reached the gate."""
         assert self.reached.wait(PATIENCE)
 
     def open(self):
-        """Let it go on."""
+        """Let the application go on."""
         self.opened.set()
 
     def before(self, app, path=None):
-        """``app`` behind the gate: every request passes through it, or those for ``path``."""
+        """Return ``app`` behind the gate, for every request or only for those for ``path``."""
 
         def gated(environ, start_response):
             if path in (None, environ["PATH_INFO"]):
@@ -207,32 +207,32 @@ class Gate:
 
 
 def small_buffers():
-    """Options that bind a socket whose connections have small send buffers."""
+    """Return options of a server whose connections have small send buffers."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
     return {"bind": (f"fd://{listener.detach()}",)}
 
 
 def free_port():
-    """A port that nothing listens on at the moment."""
+    """Return a port on which nothing listens at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 def eventually(condition):
-    """Wait for what another thread is about to bring about, and says nothing of."""
+    """Wait until a condition holds that another thread brings about without a signal."""
     until = monotonic() + PATIENCE
     while not condition():
-        assert monotonic() < until, "it did not come about"
+        assert monotonic() < until, f"{condition} did not become true"
         # Let the other thread have the interpreter.
         Event().wait(0.001)
 
 
 @contextmanager
 def no_descriptor_leaks():
-    """The block must leave as many descriptors open as it found, and none to the collector."""
-    # The collector could close, within the block, what an earlier test has left to it.
+    """Check that a block closes every descriptor that it opens, without the garbage collector."""
+    # The collector could close a descriptor of an earlier test within the block.
     gc.disable()
     try:
         before = sorted(os.listdir("/proc/self/fd"))
@@ -243,23 +243,23 @@ def no_descriptor_leaks():
 
 
 class Seen(NamedTuple):
-    """A response as a client saw it."""
+    """A response as a client read it."""
 
     status: int
-    """0 where no head came."""
+    """0 if no head came."""
     fields: dict[str, str]
     """By lower-case name."""
     body: bytes
     whole: bool
-    """The response came to its end, and nothing is behind it."""
+    """Whether the response is complete and no bytes follow it."""
     interim: list[int]
     """Status codes of the interim responses before it."""
 
 
 def read_response(data, method="GET", *, closed=False):
-    """What h11's client side makes of ``data``, and of the connection's end if it is ``closed``.
+    """Read ``data`` with h11's client side; ``closed`` tells it that the connection has ended.
 
-    Raises h11.RemoteProtocolError for what is no response.
+    Raises h11.RemoteProtocolError if ``data`` is not a response.
     """
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))

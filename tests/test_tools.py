@@ -1,4 +1,4 @@
-"""Programs that are missing skip a test here, and fail it in CI."""
+"""A missing program skips a test on a developer's machine and fails it in CI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABSENT = "no-such-program-for-aiowsgi"
     ],
 )
 def test_needs_tool(monkeypatch, names, in_ci, skipped):
-    """A test is skipped where a program is missing, but not in CI."""
+    """A test is skipped if a program is missing, but not in CI."""
     monkeypatch.setattr(tools, "IN_CI", in_ci)
     mark = tools.needs_tool(*names)
     assert mark.args == (skipped,)
@@ -29,13 +29,13 @@ def test_needs_tool(monkeypatch, names, in_ci, skipped):
 
 @pytest.mark.slow("processes")
 def test_missing_tool_fails():
-    """A program that is missing cannot be run, so that the test fails."""
+    """A missing program raises FileNotFoundError, which fails the test."""
     with pytest.raises(FileNotFoundError):
         subprocess.run([tools.tool(ABSENT)], check=False)
 
 
 def test_other_name(monkeypatch, tmp_path):
-    """Another program that does as well is found where the first is missing."""
+    """A program is found under its other name."""
     program = tmp_path / "google-chrome"
     program.touch(0o755)
     monkeypatch.setattr(tools, "PATH", str(tmp_path))

@@ -1,7 +1,7 @@
-"""Programs that tests drive and that no Python package brings: curl, wrk, nginx and others.
+"""Finds the programs that tests run and that pip cannot install: curl, wrk, nginx and others.
 
-On a developer's machine a test is skipped where its program is missing. In CI, where ``CI`` is
-``true``, nothing is skipped: the test runs, and fails for want of the program::
+A test is skipped if its program is missing. In CI, where the variable ``CI`` is ``true``, the test
+runs, and fails because the program is missing::
 
     @needs_tool("wrk")
     def test_something():
@@ -18,14 +18,14 @@ import pytest
 IN_CI = os.environ.get("CI") == "true"
 
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"])
-"""Where to look: servers are installed where only the administrator's path leads."""
+"""Folders to search. Debian installs servers in ``sbin``, which only root's PATH contains."""
 
 OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
-"""What does as well."""
+"""Other names of the same program."""
 
 
 def tool(name: str) -> str:
-    """Where the program is; its bare name if it is not installed, which cannot be run then."""
+    """Return the program's path, or its bare name if it is not installed."""
     return _find(name) or name
 
 
