@@ -1,45 +1,42 @@
-"""The command line: flags in, an exit status out.
+"""The command line: takes arguments, runs a command or the server, returns an exit status.
 
-The flags are derived from the fields of ``Config``; here stand only those that are commands, as
-``--check-config`` is. The statuses are
+The exit statuses are
 
 == =================================================================================
-0  the server was stopped, or what was asked for was done
-1  the server was stopped, and requests in progress were cut at ``graceful_timeout``; or there was
-   none to ask
+0  the server was stopped, or a command has done its work
+1  the server was stopped, and requests in progress were cut after ``graceful_timeout``; or a
+   command found no server to ask
 2  the command line, a variable or a configuration file is wrong
-3  the application cannot be imported, or an address cannot be listened on
+3  the application cannot be imported, or the server cannot listen on an address
 == =================================================================================
 
-The first two are what ``supervisor/runner.py`` returns, and 4 where it serves an application
-object, which the command line never has it do. Until the server is to run, nothing heavy is
-imported: neither an event loop nor a parser, nor ssl, http or logging; ``--help`` shall come at
-once.
+0 and 1 are what ``supervisor/runner.py`` returns. It returns 4 only for an application object,
+which the command line never serves.
+
+Nothing heavy is imported before the server runs (no event loop, no parser, no ssl, http or
+logging), so that ``--help`` is fast.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Final, TypeAlias
 
-from aiowsgi.config.help import Entry, render_help, render_settings
-from aiowsgi.config.options import OPTIONS, Config
-from aiowsgi.config.sources import Sources, flag_name, prepare_process
-from aiowsgi.config.types import Flag, ListOf
+from aiowsgi.cli.arguments import COMMANDS, CommandLine, read_arguments
+from aiowsgi.config.help import render_help, render_settings
+from aiowsgi.config.options import Config
+from aiowsgi.config.sources import Settings, Sources, prepare_process
 from aiowsgi.exceptions import AdminError, ApplicationLoadError, BindError, ConfigError
-from aiowsgi.suggest import did_you_mean
 from aiowsgi.wsgi.importer import load_application, own_traceback
 
 __all__ = ["Runner", "main"]
 
 Runner: TypeAlias = Callable[[str, Config, Sources], int]
-"""Serves the application of that name until it is stopped; returns the exit status. The sources
-are those of the configuration, to be settled again by a reload."""
+"""Serves the application of that name until the server is stopped; returns the exit status. A
+reload reads the sources of the configuration again."""
 
 EXIT_NOTHING: Final = 1
 EXIT_USAGE: Final = 2
@@ -47,11 +44,10 @@ EXIT_START: Final = 3
 
 
 def main(argv: Sequence[str] | None = None, *, run: Runner | None = None) -> int:
-    """Do what the command line says; return the exit status.
+    """Run the command line; return the exit status.
 
-    ``argv`` is without the program's name, by default that of the process. ``run`` stands in for
-    ``aiowsgi.supervisor.runner.run_server``, which is imported only when there is something to
-    serve.
+    ``argv`` has no program name; the default is the process's own arguments. ``run`` serves the
+    application; the default is ``aiowsgi.supervisor.runner.run_server``.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -75,8 +71,8 @@ def _fail(message: str, status: int) -> int:
 
 
 _TOOLS: Final = ("top", "requests", "stacks")
-"""Words that ask a server that runs, each the name of a function of ``cli/top.py``. An application
-in a module of such a name is served by ``aiowsgi requests:app``."""
+"""Commands that ask a running server; each is a function of ``cli/top.py``. To serve a module of
+such a name, write ``aiowsgi requests:app``."""
 
 
 def _tool(name: str) -> Callable[[Sequence[str]], int]:
@@ -87,30 +83,44 @@ def _tool(name: str) -> Callable[[Sequence[str]], int]:
 
 
 def _obey(argv: Sequence[str], run: Runner | None) -> int:
-    given, rest = _parser().parse_known_args(argv)
-    flags = vars(given)
-    commands = {name: flags.pop(name) for name in _COMMANDS}
-    if commands["help"]:
+    line = read_arguments(argv)
+    commands = line.commands
+    if "help" in commands:
         return _show(_help(_terminal_width()))
-    if commands["version"]:
+    if "version" in commands:
         return _show(_version())
-    _refuse(rest)
-    sources = Sources(flags, dict(os.environ), os.getcwd(), commands["config"])
+    os.environ.update(line.environ)
+    config_file = commands.get("config")
+    assert not isinstance(config_file, bool)
+    sources = Sources(line.options, dict(os.environ), os.getcwd(), config_file)
     settings = sources.load()
-    if commands["print_config"]:
+    for note in (*line.notes, *_unused(line, settings)):
+        print(f"aiowsgi: {note}", file=sys.stderr)
+    if "print_config" in commands:
         return _show(render_settings(settings))
-    if commands["check_config"]:
+    if "check_config" in commands:
         return _check(settings.config)
     name = _named_application(settings.config)
     return (run or _server())(name, settings.config, sources)
+
+
+def _unused(line: CommandLine, settings: Settings) -> Iterator[str]:
+    """Sentences about what was given and has no effect, though it has one in other servers."""
+    config, origin = settings.config, settings.origins.get("forwarded_allow_ips")
+    if origin and not config.proxy_headers and not config.proxy_protocol:
+        yield f"{origin} has no effect without --proxy-headers"
+    if os.path.exists("gunicorn.conf.py") and "config" not in line.commands:
+        yield "gunicorn.conf.py is not read; see: aiowsgi migrate gunicorn.conf.py"
+    if arguments := os.environ.get("GUNICORN_CMD_ARGS"):
+        yield f"GUNICORN_CMD_ARGS is not read; see: aiowsgi migrate -- gunicorn {arguments}"
 
 
 def _show(text: str) -> int:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Its reader, a pager or head(1), has seen enough. What is left must not be flushed again
-        # when the interpreter exits.
+        # The reader, a pager or head(1), has closed the pipe. The interpreter must not flush the
+        # rest again when it exits.
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
     return 0
@@ -135,84 +145,6 @@ def _server() -> Runner:
     return run_server
 
 
-# Parsing
-
-_COMMANDS: Final[dict[str, Entry]] = {
-    "help": Entry("-h, --help", "Show this."),
-    "version": Entry("--version", "Show the version."),
-    "check_config": Entry(
-        "--check-config", "Check the configuration, import the application, and exit."
-    ),
-    "print_config": Entry(
-        "--print-config", "Show every setting and where it comes from, as a TOML file."
-    ),
-    "config": Entry("-c, --config FILE", "A TOML file of options. Variable: AIOWSGI_CONFIG."),
-}
-"""The flags that are no options of the server; all but the last take no value."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports as all sources do: a ConfigError, no dump of the usage and no exit."""
-
-    def error(self, message: str) -> NoReturn:
-        """Called by argparse for a value that is missing, or one too many."""
-        raise ConfigError(message.removeprefix("argument "))
-
-
-def _parser() -> _Parser:
-    """Collects text only: ``config/sources.py`` reads values, as it does for the other sources."""
-    parser = _Parser(
-        add_help=False,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-        # Without a width it would import shutil, and with that the compressors, to ask for one.
-        formatter_class=partial(argparse.HelpFormatter, width=80),
-    )
-    for name, entry in _COMMANDS.items():
-        *spellings, last = entry.usage.replace(",", "").split()
-        if last.isupper():
-            parser.add_argument(*spellings, dest=name, default=None)
-        else:
-            parser.add_argument(*spellings, last, dest=name, action="store_true", default=False)
-    for name, option in OPTIONS.items():
-        if name == "app":
-            parser.add_argument(name, nargs="?")
-        else:
-            parser.add_argument(*option.flags, flag_name(name), dest=name, **_action(option.type))
-    return parser
-
-
-def _action(kind: object) -> dict[str, Any]:
-    if isinstance(kind, Flag):
-        return {"action": argparse.BooleanOptionalAction}
-    if isinstance(kind, ListOf):
-        return {"action": "extend", "type": kind.split}
-    return {"action": "store"}
-
-
-def _refuse(rest: Sequence[str]) -> None:
-    """Raise ConfigError for arguments that argparse could not place, the first flag before all.
-
-    After a misspelt flag its value looks like the application, and the application like one
-    argument too many; the flag is what the user wants to hear of.
-    """
-    for argument in rest:
-        if argument.startswith("-"):
-            spelling = argument.partition("=")[0]
-            raise ConfigError(f"{spelling}: no such option{did_you_mean(spelling, _spellings())}")
-    if rest:
-        raise ConfigError(f"{rest[0]}: one argument too many; one application is served")
-
-
-def _spellings() -> Iterator[str]:
-    for entry in _COMMANDS.values():
-        yield from (word for word in entry.usage.replace(",", "").split() if word.startswith("-"))
-    for name, option in OPTIONS.items():
-        yield from (flag_name(name), *option.flags)
-        if isinstance(option.type, Flag):
-            yield flag_name(f"no-{name}")
-
-
 # What is shown
 
 
@@ -223,7 +155,7 @@ def _help(width: int) -> str:
     )
     before = f"{usage}An asyncio HTTP/1.1 server for WSGI applications."
     paragraphs = [textwrap.fill(paragraph, width) for paragraph in _ABOUT_OPTIONS]
-    return render_help(width, before, _COMMANDS.values(), "\n\n".join([*paragraphs, _STATUSES]))
+    return render_help(width, before, COMMANDS.values(), "\n\n".join([*paragraphs, _STATUSES]))
 
 
 _ABOUT_OPTIONS: Final = (

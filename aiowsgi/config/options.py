@@ -6,15 +6,17 @@ derived from the fields: the flags (``cli/main.py``), environment variables and 
 add a field.
 
 Values are normalised: durations are seconds as float, sizes are bytes, lists are tuples. 0 switches
-a limit or a timeout off. None means "not set" or ``auto``, depending on the option type. ``Config``
-accepts the same notations as the command line, such as ``Config(keep_alive="75s")``. A ``Config``
-that has been created is valid. Creating one reads no file and resolves no name.
+a limit or a timeout off (but see `ENDLESS`). None means "not set" or ``auto``, depending on the
+option type. ``Config`` accepts the same notations as the command line, such as
+``Config(keep_alive="75s")``. A ``Config`` that has been created is valid. Creating one reads no
+file and resolves no name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, fields
+from math import inf, isinf
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -60,6 +62,8 @@ ROUTES: Final[OptionType[tuple[RouteLimit, ...]]] = ListOf(
 NUMBER: Final = Integer()
 POSITIVE: Final = Integer(minimum=1)
 TIME: Final = Duration()
+ENDLESS: Final = Duration(forever=inf)
+"""0 is a time like others here, and ``inf`` is for ever."""
 SIZE: Final = Size()
 
 
@@ -120,7 +124,9 @@ class Config:
     )
     backlog: int = option(POSITIVE, 2048, "Maximum number of connections that wait to be accepted.")
     reuse_port: bool = off("Set SO_REUSEPORT, so that several servers can share a port.")
-    umask: int | None = option(Mode(), None, "Permissions that new files do not get.")
+    umask: int | None = option(
+        Mode(), None, "Permissions that new files do not get.", flags=("-m",)
+    )
     uds_permissions: int | None = option(Mode(), None, "Permissions of unix sockets.")
 
     workers: int | None = option(
@@ -214,17 +220,25 @@ class Config:
         TIME, 60.0, "Maximum time in which a client reads nothing of its response. 0: off."
     )
     keep_alive: float = option(
-        TIME, 75.0, "Time that an idle connection is kept open for the next request."
+        ENDLESS,
+        75.0,
+        "Time that an idle connection is kept open for the next request. 0: close after each"
+        " response; inf: no limit.",
     )
     request_timeout: float = option(
         TIME,
         0.0,
         "Maximum run time of the application; a longer request is answered 504 and its thread"
         " replaced. 0: off.",
+        flags=("-t", "--timeout"),
     )
-    graceful_timeout: float = option(TIME, 30.0, "Time that a stop waits for requests in progress.")
+    graceful_timeout: float = option(
+        ENDLESS,
+        30.0,
+        "Time that a stop waits for requests in progress. 0: cut them at once; inf: no limit.",
+    )
     shutdown_delay: float = option(
-        TIME, 0.0, "Time from TERM until the server stops accepting connections."
+        Duration(forever=None), 0.0, "Time from TERM until the server stops accepting connections."
     )
 
     queue_size: int = option(
@@ -380,6 +394,11 @@ class Config:
             if value is not None or field.default is not None:
                 object.__setattr__(self, field.name, OPTIONS[field.name].convert(value, field.name))
         self._check_together()
+
+    @property
+    def grace(self) -> float | None:
+        """``graceful_timeout`` as asyncio takes timeouts; None for as long as it takes."""
+        return None if isinf(self.graceful_timeout) else self.graceful_timeout
 
     def _check_together(self) -> None:
         """Check the combinations of options."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -215,9 +216,13 @@ class Duration(NamedTuple):
     """A duration in seconds."""
 
     metavar: str = "TIME"
+    forever: float | None = 0.0
+    """What ``inf`` is: infinity, or 0 if that is off; None if it is refused."""
 
     def convert(self, value: object) -> float:
-        """Accept ``30``, ``30s``, ``2m``, ``1.5s``, ``500ms``, ``12h``, ``1d``, or a number."""
+        """Accept ``30``, ``30s``, ``2m``, ``1.5s``, ``500ms``, ``12h``, ``inf``, or a number."""
+        if self.forever is not None and value in ("inf", inf):
+            return self.forever
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd]?)", _number_text(value))
         if match is None:
             raise ValueError(f"{value!r} is not a time; write 30, 30s, 2m, 1.5s or 500ms")
@@ -228,7 +233,9 @@ class Duration(NamedTuple):
         return seconds
 
     def to_toml(self, value: float) -> str:
-        """Return the number of seconds with the unit, without trailing zeros."""
+        """Return the number of seconds with the unit, or ``inf``."""
+        if value == inf:
+            return "inf"
         return f"{value:f}".rstrip("0").rstrip(".") + ("s" if value else "")
 
 

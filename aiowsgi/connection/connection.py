@@ -394,7 +394,7 @@ class Connection(asyncio.Protocol):
         self.state = _SERVING
         self._client_closes = False
         with suppress(ClientDisconnected):
-            self._output.answer(head.data, close=not keep)
+            self._output.answer(head.data, close=not head.keep_alive)
         if context.refused is not None:
             if record is None:
                 peer, received_at = self._peer, self._received_at or monotonic()

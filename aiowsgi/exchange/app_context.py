@@ -61,6 +61,9 @@ class AppContext:
         self._id_prefix = f"{urandom(6).hex()}-"
         self._numbers = count(1)
         self._send_date = send_date
+        # Responses leave connections open for further requests (RFC 9112 section 9.3). Set once,
+        # before the first request.
+        self.keep_connections = True
         # The contexts of responses by what tells them apart, for the second that the clock showed
         # last. Replaced and never changed when that second is over, so that threads may share it.
         self._contexts: dict[tuple[bool, bool, bool], ResponseContext] = {}
@@ -100,7 +103,7 @@ class AppContext:
             (head_only, http_11, keep_alive): response_context(
                 head_only=head_only,
                 http_11=http_11,
-                keep_alive=keep_alive,
+                keep_alive=keep_alive and self.keep_connections,
                 date=date,
                 server=self.server,
             )

@@ -6,6 +6,7 @@ Parts know their own arguments and no configuration, so that each can be had, an
 
 from __future__ import annotations
 
+from math import isinf
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.connection.body_receiver import BodyPolicy
@@ -74,6 +75,7 @@ def app_context(config: Config, app: WSGIApplication) -> AppContext:
         server=SOFTWARE if config.server_header else "",
         send_date=config.date_header,
     )
+    made.keep_connections = config.keep_alive > 0
     made.request_timeout = config.request_timeout
     made.send_id = config.request_id_header
     made.send_timing = config.server_timing
@@ -102,7 +104,8 @@ def timeouts(config: Config) -> Timeouts:
         header=config.header_timeout,
         body=config.body_timeout,
         write=config.write_timeout,
-        keep_alive=config.keep_alive,
+        # 0 closes after each response (see `AppContext`), so that this limit is not used.
+        keep_alive=0.0 if isinf(config.keep_alive) else config.keep_alive,
     )
 
 

@@ -294,7 +294,7 @@ class Server:
         if state is None:
             return True
         if grace is None:
-            grace = self._config.graceful_timeout or None
+            grace = self._config.grace
         self.close()
         try:
             async with asyncio.timeout(grace):

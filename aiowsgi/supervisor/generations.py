@@ -58,7 +58,7 @@ class Generation(NamedTuple):
     @property
     def grace(self) -> float | None:
         """Seconds that a worker has to finish; None for as long as it takes."""
-        return self.config.graceful_timeout or None
+        return self.config.grace
 
 
 class Generations:

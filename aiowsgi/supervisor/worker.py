@@ -149,7 +149,7 @@ class Worker:
 
     def __init__(self, application: Application, assignment: Assignment) -> None:
         config = assignment.config
-        self._grace = config.graceful_timeout or None
+        self._grace = config.grace
         # An admin endpoint shows what this worker has counted.
         self._observed = config.admin is not None
         self._listeners = assignment.listeners

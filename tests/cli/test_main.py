@@ -154,6 +154,47 @@ def test_failed_start(error: Exception, message: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == message
 
 
+@pytest.mark.parametrize(
+    ("argv", "note"),
+    [
+        (["m:app", "-k", "gthread"], "-k gthread: requests always run in threads here"),
+        (["m:app", "--forwarded-allow-ips", "*"], "--forwarded-allow-ips has no effect without"),
+        (["m:app"], "FORWARDED_ALLOW_IPS has no effect without --proxy-headers"),
+        (["m:app"], "gunicorn.conf.py is not read; see: aiowsgi migrate gunicorn.conf.py"),
+        (["m:app"], "see: aiowsgi migrate -- gunicorn --workers 4"),
+    ],
+)
+def test_notes(
+    argv: list[str],
+    note: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What has another meaning here, or none, is said when the server starts."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--workers 4")
+    Path("gunicorn.conf.py").touch()
+    served(*argv)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("aiowsgi: ") and note in line for line in lines)
+
+
+def test_no_notes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said of what is used."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
+    Path("gunicorn.conf.py").touch()
+    Path("aiowsgi.toml").write_text("proxy-headers = true")
+    served("m:app", "-c", "aiowsgi.toml", "--timeout", "30")
+    assert capsys.readouterr().err == ""
+
+
+def test_environment_for_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gunicorn's --env sets a variable before the application is imported."""
+    monkeypatch.setenv("SHOP_MODE", "old")
+    served("m:app", "--env", "SHOP_MODE=new")
+    assert os.environ["SHOP_MODE"] == "new"
+
+
 # Mistakes
 
 
@@ -170,8 +211,8 @@ def test_failed_start(error: Exception, message: str, capsys: pytest.CaptureFixt
         (["m:app", "-q"], "-q: no such option\n"),
         (["m:app", "other:app"], "other:app: one argument too many"),
         (["m:app", "--threads"], "--threads: expected one argument"),
-        (["m:app", "--workers"], "-w/--workers: expected one argument"),
-        (["m:app", "--reload=x"], "ignored explicit argument 'x'"),
+        (["m:app", "--workers"], "--workers: expected one argument"),
+        (["m:app", "--reload=x"], "--reload: takes no value, and was given 'x'"),
         (["m:app", "--threads", "many"], "--threads: 'many' is not a whole number"),
         (["m:app", "-w", "0"], "--workers: 0 is too small; the minimum is 1"),
         (["m:app", "-c", "missing.toml"], "missing.toml: No such file or directory"),
@@ -307,7 +348,8 @@ def test_help_is_light() -> None:
     assert result.returncode == 0
     lines = [line for line in result.stderr.splitlines() if line.startswith("import time:")]
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
-    assert "argparse" in imported
+    assert "aiowsgi" in imported
+    assert "foreign" not in {line.rpartition(".")[2].strip() for line in lines}
     heavy = {"asyncio", "concurrent", "email", "h11", "http", "httptools", "json", "logging"}
     heavy |= {"multiprocessing", "shutil", "socket", "ssl", "tempfile", "threading", "urllib"}
     assert imported & (heavy | {"uvloop"}) == set()

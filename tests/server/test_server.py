@@ -199,14 +199,40 @@ def test_the_end_waits_for_requests_in_progress(run):
     run(main())
 
 
-@pytest.mark.parametrize("how", ["grace", "configured", "exception"])
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+def test_keep_alive_0_closes(run, parser):
+    """``--keep-alive 0``: every response says that its connection ends, and it does."""
+
+    async def main():
+        async with Server(hello, config(keep_alive=0, http=parser)) as server:
+            _, fields, body = await asked(server.port)
+            assert (fields["connection"], body) == ("close", b"hello")
+
+    run(main())
+
+
+def test_for_ever(run):
+    """``inf``: connections are kept and a stop waits, without a limit."""
+
+    async def main():
+        timeless = {"keep_alive": "inf", "graceful_timeout": "inf", "request_timeout": "inf"}
+        async with Server(hello, config(**timeless)) as server:
+            _, fields, _ = await asked(server.port)
+            assert "connection" not in fields
+            assert await server.stop()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["grace", "configured", "at once", "exception"])
 def test_the_end_does_not_wait_for_ever(run, how, monkeypatch):
     """What takes longer is cut, and the stop was not clean."""
     monkeypatch.setattr("aiowsgi.server.server.ABORT_GRACE", 0.05 * UNIT)
     gate = Gate()
 
     async def main():
-        server = Server(gate.before(hello), config(graceful_timeout=0.05))
+        grace = 0 if how == "at once" else 0.05
+        server = Server(gate.before(hello), config(graceful_timeout=grace))
         try:
             async with server:
                 with Client(server.port) as client:
