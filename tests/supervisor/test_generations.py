@@ -59,7 +59,7 @@ def test_size_and_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "usable_cpus", lambda: 7)
     given = generation(Config(workers=3, graceful_timeout=5))
     assert (given.size, given.grace) == (3, 5)
-    left = generation(Config(workers="auto", graceful_timeout=0))
+    left = generation(Config(workers="auto", graceful_timeout="inf"))
     assert (left.size, left.grace) == (7, None)
 
 
