@@ -11,6 +11,8 @@ import pytest
 from aiowsgi.exceptions import ApplicationLoadError
 from aiowsgi.wsgi.importer import load_application, own_traceback
 
+PYTHON = f"Python {sys.version.split()[0]} ({sys.executable})"
+
 MODULES = {
     "good": """
         def application(environ, start_response): ...
@@ -19,6 +21,8 @@ MODULES = {
             inner = staticmethod(app)
         def create_app():
             return holder.inner
+        def make(name, *, debug=False):
+            return app if (name, debug) == ("prod", True) else None
     """,
     "flasky": "def app(environ, start_response): ...",
     "bare": "appl = applicaton = 3",
@@ -31,7 +35,33 @@ MODULES = {
         class Asgi:
             async def __call__(self, scope, receive, send): ...
         asgi_object = Asgi()
+        def plain_asgi(scope, receive, send): ...
+        def needs(config): ...
+        class Settings:
+            def __init__(self, name): ...
     """,
+    "maker": """
+        def made(environ, start_response): ...
+        def make_app(config=None): return made
+    """,
+    "needy": "def create_app(config): ...",
+    "decorated": """
+        import functools
+        def responder(function):
+            @functools.wraps(function)
+            def application(*arguments): ...
+            return application
+        @responder
+        def app(request): ...
+    """,
+    "site_package/__init__": "",
+    "site_package/wsgi": "def application(environ, start_response): ...",
+    "shop/__init__": "from . import app",
+    "shop/app": "",
+    "shop/wsgi": "def app(environ, start_response): ...",
+    "plain_folder/served": "import beside\ndef app(environ, start_response): ...",
+    "plain_folder/beside": "",
+    "odd-name": "",
     "raising": "def fail():\n    raise ValueError('at import')\nfail()",
     "leaving": "raise SystemExit('no licence')",
     "syntax": "def f(: pass",
@@ -51,6 +81,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     for name, text in MODULES.items():
         file = tmp_path / f"{name}.py"
+        (tmp_path / "old.wsgi").write_text("def application(environ, start_response): ...")
         file.parent.mkdir(exist_ok=True)
         file.write_text(textwrap.dedent(text))
     monkeypatch.setattr(sys, "path", sys.path.copy())
@@ -70,7 +101,23 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         ("good:create_app()", False, "app"),
         ("good:create_app", True, "app"),
         ("good:create_app()", True, "app"),
-        ("good:create_app", False, "create_app"),
+        ('good:make("prod", debug=True)', False, "app"),
+        ("good.app", False, "app"),
+        ("good.py", False, "application"),
+        ("good.py:app", False, "app"),
+        ("./good.py:create_app()", False, "app"),
+        ("./good:app", False, "app"),
+        ("package/wsgi.py", False, "application"),
+        ("package/wsgi.py:application", False, "application"),
+        ("package", False, "application"),
+        ("package/", False, "application"),
+        ("package.wsgi.application", False, "application"),
+        ("site_package", False, "application"),
+        ("shop", False, "app"),
+        ("plain_folder/served.py", False, "app"),
+        ("maker", False, "made"),
+        ("decorated:app", False, "app"),
+        ("old.wsgi", False, "application"),
         ("flasky", False, "app"),
         ("package.wsgi", False, "application"),
         ("package.wsgi:application", False, "application"),
@@ -97,11 +144,16 @@ def test_current_directory(directory: str, monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("", ": not of the form module:attribute or module:factory()"),
         ("good:", "good:: not of the form module:attribute or module:factory()"),
-        ("good:app(1)", "good:app(1): not of the form"),
+        ("good:make(name)", "good:make(name): arguments of a factory must be literals"),
+        ("good:make(", "good:make(: not of the form"),
+        ("good:make()+1", "good:make()+1: not of the form"),
         ("good:app()()", "not of the form"),
         ("go-od:app", "go-od:app: not of the form"),
-        ("src/good.py:app", "name the module, not its file: good:app with --app-dir src"),
-        ("good.py", "good.py: name the module, not its file: good"),
+        ("src/good.py:app", "src/good.py: no such file or folder in "),
+        ("goof.py", "goof.py: no such file or folder in "),
+        ("odd-name.py", "odd-name.py: odd-name is not a name that Python can import"),
+        ("god:app", f"on sys.path of {PYTHON}"),
+        ("package.wsgi.applicatoin", "there is no attribute applicatoin; did you mean application"),
         ("god:app", "No module named 'god', in "),
         ("god:app", "; did you mean good?"),
         ("package.wsg:app", "No module named 'package.wsg', in "),
@@ -114,8 +166,13 @@ def test_current_directory(directory: str, monkeypatch: pytest.MonkeyPatch) -> N
         ("empty", "empty: has no attribute application or app"),
         ("wrong:text", "wrong:text is not callable: str"),
         ("wrong:make_none()", "what wrong:make_none returned is not callable: NoneType"),
-        ("wrong:asgi", "wrong:asgi is a coroutine function: ASGI, where WSGI is needed"),
-        ("wrong:asgi_object", "wrong:asgi_object is a coroutine function"),
+        ("wrong:asgi", "wrong:asgi is an ASGI application, not WSGI; uvicorn serves it: uvicorn"),
+        ("wrong:asgi_object", "wrong:asgi_object is an ASGI application (wrong), not WSGI"),
+        ("wrong:plain_asgi", "wrong:plain_asgi is an ASGI application"),
+        ("good:create_app", "its parameters are (). A factory? Write good:create_app()"),
+        ("wrong:needs", "its parameters are (config). A factory? Write wrong:needs()"),
+        ("wrong:Settings", "cannot be called with environ and start_response; its parameters are"),
+        ("needy", "needy: has no attribute application or app; create_app needs arguments"),
     ],
 )
 def test_refuse(spec: str, message: str, directory: str) -> None:
@@ -129,24 +186,39 @@ def test_refuse(spec: str, message: str, directory: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message", "first", "last"),
     [
-        ("raising:app", "importing raising failed", "raising.py", "ValueError: at import"),
-        ("leaving:app", "importing leaving failed", "leaving.py", "SystemExit: no licence"),
-        ("syntax:app", "importing syntax failed", "syntax.py", "SyntaxError: invalid syntax"),
+        (
+            "raising:app",
+            f"importing raising failed in {PYTHON}",
+            "raising.py",
+            "ValueError: at import",
+        ),
+        (
+            "leaving:app",
+            f"importing leaving failed in {PYTHON}",
+            "leaving.py",
+            "SystemExit: no licence",
+        ),
+        (
+            "syntax:app",
+            f"importing syntax failed in {PYTHON}",
+            "syntax.py",
+            "SyntaxError: invalid syntax",
+        ),
         (
             "needing:app",
-            "importing needing failed",
+            f"importing needing failed in {PYTHON}",
             "needing.py",
             "ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
         ),
         (
             "needing_own:app",
-            "importing needing_own failed",
+            f"importing needing_own failed in {PYTHON}",
             "needing_own.py",
             "No module named 'needing_own.part'; 'needing_own' is not a package",
         ),
         (
             "failing.wsgi:app",
-            "importing failing.wsgi failed",
+            f"importing failing.wsgi failed in {PYTHON}",
             "__init__.py",
             "ModuleNotFoundError: No module named 'failing_part'",
         ),
