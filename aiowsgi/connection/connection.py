@@ -46,7 +46,7 @@ from aiowsgi.connection.deadlines import (
     while_idle,
     while_serving,
 )
-from aiowsgi.connection.peer import ProxyTrace, behind_proxies, peer_of
+from aiowsgi.connection.peer import ProxyTrace, behind_proxies, ignores_https, peer_of
 from aiowsgi.connection.state import ConnectionState, ServerState
 from aiowsgi.connection.transport import ConnectionTransport
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
@@ -67,6 +67,12 @@ logger = logging.getLogger("aiowsgi.server")
 
 PIPELINE: Final = 64 * 1024
 """Bytes of later requests that are held while one is served. As much as one header section."""
+
+_IGNORED_PROXY: Final = (
+    "a proxy on this machine sends X-Forwarded-Proto: https, which is not used, so that the"
+    " application takes the request for plain HTTP; start with --proxy-headers, and name the proxy"
+    " in --forwarded-allow-ips if it is not on this machine"
+)
 
 BUSY: Final = "The server is busy."
 
@@ -325,6 +331,10 @@ class Connection(asyncio.Protocol):
         context = server.context
         if builder is None:
             builder = self._environ_builder = EnvironBuilder(context.environ, self._peer)
+            # Only here, so that later requests of the connection do not pay for it.
+            if not server.warned_of_proxy and ignores_https(request, self._peer, server.trusted):
+                server.warned_of_proxy = True
+                logger.warning(_IGNORED_PROXY)
         trusted = server.trusted
         if trusted is None:
             return Exchange(context, self._output, builder, request, self._received_at)

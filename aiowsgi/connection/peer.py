@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiowsgi.proxy.headers import TrustedPeers
     from aiowsgi.proxy.protocol import ProxyHeader
 
-__all__ = ["ProxyTrace", "behind_proxies", "peer_of"]
+__all__ = ["ProxyTrace", "behind_proxies", "ignores_https", "peer_of"]
 
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 
@@ -84,6 +84,25 @@ def peer_of(transport: asyncio.BaseTransport, header: ProxyHeader | None) -> Con
 def _plain(host: str) -> str:
     """An address as people write it: one of IPv4 that came by a dual-stack socket is IPv4's."""
     return str(parse_ip(host)) if host.startswith("::ffff:") else host
+
+
+def ignores_https(request: Request, peer: ConnectionInfo, trusted: TrustedPeers | None) -> bool:
+    """Whether a proxy on this machine says that the client used HTTPS, and is not believed.
+
+    The application then builds http:// links and redirects, and Django refuses forms.
+    """
+    if peer.remote_addr not in _THIS_MACHINE or peer.scheme == "https":
+        return False
+    if trusted is not None and trusted.trusts(peer.remote_addr or None):
+        return False
+    return any(
+        value.strip().lower() == b"https" and name.lower() == b"x-forwarded-proto"
+        for name, value in request.fields
+    )
+
+
+_THIS_MACHINE = frozenset({"127.0.0.1", "::1", ""})
+"""Addresses of proxies beside the server; the empty one is that of a unix socket's client."""
 
 
 def behind_proxies(

@@ -90,6 +90,8 @@ class ServerState:
     """Called when a client closes before its response is complete; None if that is not counted."""
     trusted: TrustedPeers | None = None
     """The proxies whose Forwarded and X-Forwarded-* fields are used; None without such proxies."""
+    warned_of_proxy: bool = False
+    """The log has said that a proxy on this machine is not believed."""
     connections: set[OpenConnection] = field(default_factory=set)
     """The open connections."""
     watchers: list[Callable[[], object]] = field(default_factory=list)

@@ -259,6 +259,16 @@ def test_early_hints_come_before_the_response(serve_on_loops, connect):
     assert client.read_response()[0] == 200
 
 
+def test_a_proxy_that_is_not_believed_is_reported_once(serve_once, connect, caplog):
+    """Else redirects go to http:// and nothing says why; later requests say nothing more."""
+    server = serve_once(hello)
+    for _ in range(2):
+        client = connect(server)
+        client.get("/", "X-Forwarded-Proto: https")
+        assert client.read_response()[0] == 200
+    assert caplog.text.count("X-Forwarded-Proto: https, which is not used") == 1
+
+
 def test_wsgi_errors_goes_to_logging(serve_once, connect, caplog):
     """What the application writes there is logged."""
 

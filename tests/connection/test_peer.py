@@ -6,7 +6,7 @@ from time import time
 
 import pytest
 
-from aiowsgi.connection.peer import ProxyTrace, behind_proxies, peer_of
+from aiowsgi.connection.peer import ProxyTrace, behind_proxies, ignores_https, peer_of
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1.messages import Request
 from aiowsgi.proxy.headers import parse_trusted
@@ -184,3 +184,26 @@ def test_a_trusted_proxy_makes_no_sense():
     with pytest.raises(RequestError) as caught:
         behind((b"X-Forwarded-Proto", b"gopher"))
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("address", "scheme", "field", "trusted", "ignored"),
+    [
+        ("127.0.0.1", "http", (b"X-Forwarded-Proto", b"https"), None, True),
+        ("::1", "http", (b"x-forwarded-proto", b"HTTPS"), None, True),
+        ("", "http", (b"X-Forwarded-Proto", b"https"), None, True),
+        ("127.0.0.1", "http", (b"X-Forwarded-Proto", b"https"), "10.0.0.1", True),
+        ("127.0.0.1", "http", (b"X-Forwarded-Proto", b"https"), "127.0.0.1", False),
+        ("", "http", (b"X-Forwarded-Proto", b"https"), "unix", False),
+        ("127.0.0.1", "https", (b"X-Forwarded-Proto", b"https"), None, False),
+        ("192.0.2.1", "http", (b"X-Forwarded-Proto", b"https"), None, False),
+        ("127.0.0.1", "http", (b"X-Forwarded-Proto", b"http"), None, False),
+        ("127.0.0.1", "http", (b"X-Forwarded-For", b"https"), None, False),
+    ],
+)
+def test_a_proxy_that_is_not_believed(address, scheme, field, trusted, ignored):
+    """A proxy on this machine that says https, if nothing uses its fields."""
+    request = Request("GET", "/", "/", "", "x", "HTTP/1.1", [field], 0, True, False)
+    peer = ConnectionInfo(address, "1", "x", "80", scheme, {})
+    peers = None if trusted is None else parse_trusted(trusted)
+    assert ignores_https(request, peer, peers) is ignored
