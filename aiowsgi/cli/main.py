@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None, *, run: Runner | None = None) -> int
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
+        if argv and argv[0] == "migrate":
+            return _migrate(argv[1:])
         if argv and argv[0] in _TOOLS:
             return _tool(argv[0])(argv[1:])
         return _obey(argv, run)
@@ -80,6 +82,12 @@ def _tool(name: str) -> Callable[[Sequence[str]], int]:
 
     tool: Callable[[Sequence[str]], int] = getattr(top, name)
     return tool
+
+
+def _migrate(argv: Sequence[str]) -> int:
+    from aiowsgi.cli.migrate import migrate
+
+    return migrate(argv)
 
 
 def _obey(argv: Sequence[str], run: Runner | None) -> int:
@@ -151,7 +159,8 @@ def _server() -> Runner:
 def _help(width: int) -> str:
     usage = (
         "Usage: aiowsgi [OPTIONS] MODULE[:ATTRIBUTE]\n"
-        "       aiowsgi top|requests|stacks [--admin ADDRESS]\n\n"
+        "       aiowsgi top|requests|stacks [--admin ADDRESS]\n"
+        "       aiowsgi migrate FILE | -- COMMAND\n\n"
     )
     before = f"{usage}An asyncio HTTP/1.1 server for WSGI applications."
     paragraphs = [textwrap.fill(paragraph, width) for paragraph in _ABOUT_OPTIONS]
@@ -164,6 +173,11 @@ _ABOUT_OPTIONS: Final = (
         " AIOWSGI_KEEP_ALIVE and keep-alive. The command line goes before variables, these before"
         " --env-file, that before the --config file, and that before [tool.aiowsgi] in"
         " ./pyproject.toml."
+    ),
+    (
+        "Flags of gunicorn, waitress, uvicorn, uWSGI, mod_wsgi-express, cheroot and granian are"
+        " understood if they have a counterpart; aiowsgi migrate translates their configuration"
+        " files and command lines."
     ),
     (
         "TIME is 30, 30s, 2m, 1.5s or 500ms. SIZE is 65536, 64k, 1M or 1G. What repeats may be one"

@@ -139,6 +139,8 @@ def _special(option: str, why: str, translate: Translate, *, values: int = 1, **
 def _address(value: str) -> str:
     """An address of uWSGI, waitress or cheroot: ``*:80``, ``0:80``, ``80`` or a path."""
     value = value.strip()
+    if value.startswith(("unix:", "fd:")):
+        return value
     if value.startswith(("/", "./", "@")) or value.endswith((".sock", ".socket")):
         return f"unix:{value}"
     if value.isdecimal():
@@ -485,8 +487,7 @@ ROWS: Final = (
     # Limits and timeouts
     _same(
         "request_timeout",
-        "a limit for the application's answer (504, and the thread is replaced), not for the"
-        " worker's heartbeat",
+        "limits the application's answer (504), not the worker's heartbeat",
         gunicorn="t timeout",
         uwsgi="harakiri",
         mod_wsgi="request-timeout",

@@ -18,7 +18,7 @@ from aiowsgi.config.options import OPTIONS, Config
 from aiowsgi.config.sources import Settings, flag_name, key_name
 from aiowsgi.config.types import Auto, TomlValue
 
-__all__ = ["Entry", "render_help", "render_option_table", "render_settings"]
+__all__ = ["Entry", "render_help", "render_option_table", "render_settings", "toml_text"]
 
 _DEFAULTS: Final = Config()
 
@@ -154,12 +154,13 @@ def _assignment(name: str, settings: Settings) -> str:
     if plain is None:
         # TOML has no null value.
         return f"# {key_name(name)} is not set"
-    return f"{key_name(name)} = {_toml(plain)}  # {settings.origins.get(name, 'default')}"
+    return f"{key_name(name)} = {toml_text(plain)}  # {settings.origins.get(name, 'default')}"
 
 
-def _toml(value: TomlValue) -> str:
+def toml_text(value: TomlValue) -> str:
+    """``value`` as it is written in a TOML file."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(map(toml_text, value))}]"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped.translate(_CONTROLS)}"'
