@@ -1,0 +1,95 @@
+"""The documentation: its programs run, its commands are understood, and its options exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from types import ModuleType
+
+import pytest
+from processes import ROOT
+
+from aiowsgi.cli import main as cli
+from aiowsgi.config.options import OPTIONS
+
+PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+
+
+def blocks(language):
+    """The code blocks in one language: parameters with the page and a number as their ids."""
+    for name, text in PAGES.items():
+        found = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        for number, block in enumerate(found):
+            yield pytest.param(block, id=f"{name}-{number}")
+
+
+def commands():
+    """The lines that start the server, with variables in front or without."""
+    for parameter in blocks("sh"):
+        for line in parameter.values[0].splitlines():
+            if "aiowsgi" in line.split("#")[0].split() and "pip" not in line:
+                yield line
+
+
+@pytest.mark.filterwarnings("ignore:.cgi. is deprecated:DeprecationWarning")  # Pyramid imports it
+@pytest.mark.parametrize("program", [*blocks("python")])
+def test_program(program, monkeypatch):
+    """A program runs as a module; what stands under ``__main__`` is not started."""
+    module = ModuleType("documented")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(program, "documentation", "exec"), vars(module))
+    assert hasattr(module, "app")
+
+
+@pytest.mark.parametrize("line", [*commands()])
+def test_command(line, monkeypatch, tmp_path, capsys):
+    """The server understands each command, with the variables and the file that it names."""
+    for parameter in blocks("toml"):
+        (tmp_path / "aiowsgi.toml").write_text(parameter.values[0])
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line)
+    while "=" in words[0]:
+        monkeypatch.setenv(*words.pop(0).partition("=")[::2])
+    assert words[0] == "aiowsgi"
+    assert (
+        cli.main([*(word for word in words[1:] if word != "--check-config"), "--print-config"]) == 0
+    )
+    assert "app = " in capsys.readouterr().out
+
+
+def test_the_three_ways_to_say_it_mean_the_same(monkeypatch, tmp_path, capsys):
+    """Flags, variables and the file of the quickstart give the same settings."""
+    (file,) = (parameter.values[0] for parameter in blocks("toml"))
+    (tmp_path / "aiowsgi.toml").write_text(file)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["-c", "aiowsgi.toml", "app:app", "--print-config"]) == 0
+    by_file = capsys.readouterr().out
+    assert cli.main(["--threads", "8", "--keep-alive", "30s", "app:app", "--print-config"]) == 0
+    by_flags = capsys.readouterr().out
+    values = [re.sub(r" *#.*", "", text) for text in (by_file, by_flags)]
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_options_exist(name):
+    """Each option that a page names is one of the server's."""
+    ours = {f"--{option.replace('_', '-')}" for option in OPTIONS}
+    ours |= {"--check-config", "--print-config", "--version", "--help"}
+    ours |= {f"--no-{option.replace('_', '-')}" for option in OPTIONS}
+    named = set(re.findall(r"`(--[a-z][a-z-]*)", PAGES[name]))
+    assert named - ours == set()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_variables_exist(name):
+    """Each variable that a page names is that of an option."""
+    named = set(re.findall(r"AIOWSGI_([A-Z_]+)", PAGES[name]))
+    assert {variable.lower() for variable in named} <= {*OPTIONS, "config"}
+
+
+def test_every_page_is_in_the_table_of_contents():
+    """The index lists each page."""
+    (tree,) = re.findall(r"```{toctree}.*?```", PAGES["index.md"], re.DOTALL)
+    listed = {line for line in tree.splitlines() if re.fullmatch(r"[a-z]+", line)}
+    assert listed | {"index"} == {name.removesuffix(".md") for name in PAGES}
