@@ -64,14 +64,18 @@ class RequestError(AiowsgiError):
 
     ``status`` is the status code of the answer. ``detail`` is one short English sentence for the
     log and the answer's body; it contains no bytes that the client chose.
-    ``keeps_connection`` says that the end of the request is known, so that the next request on the
-    connection can be read.
+    ``at_fault`` is the field or the bytes that it is about, or the option that sets the limit; only
+    the log shows it. ``keeps_connection`` says that the end of the request is known, so that the
+    next request on the connection can be read.
     """
 
-    def __init__(self, status: int, detail: str, *, keeps_connection: bool = False) -> None:
+    def __init__(
+        self, status: int, detail: str, at_fault: bytes = b"", *, keeps_connection: bool = False
+    ) -> None:
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
+        self.at_fault = at_fault
         self.keeps_connection = keeps_connection
 
     def __str__(self) -> str:

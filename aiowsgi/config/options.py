@@ -264,6 +264,11 @@ class Config:
     limit_per_client: int = option(
         NUMBER, 0, "Maximum number of requests of one client at a time. 0: no limit."
     )
+    ipv6_client_prefix: int = option(
+        Integer(minimum=1, maximum=128),
+        64,
+        "Number of bits of an IPv6 address that identify the client, for --limit-per-client.",
+    )
     route_limit: tuple[RouteLimit, ...] = option(
         ROUTES, (), "Maximum number of threads for some paths: '/reports/*=2'. Repeats."
     )

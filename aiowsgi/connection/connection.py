@@ -52,6 +52,7 @@ from aiowsgi.connection.transport import ConnectionTransport
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError, RequestError
 from aiowsgi.exchange.exchange import CONTINUE, Exchange
 from aiowsgi.exchange.record import RequestRecord
+from aiowsgi.http1.messages import partial_request
 from aiowsgi.http1.reader import RequestReader
 from aiowsgi.http1.response import Fields
 from aiowsgi.wsgi.environ import ConnectionInfo, EnvironBuilder
@@ -405,14 +406,21 @@ class Connection(asyncio.Protocol):
         self._client_closes = False
         with suppress(ClientDisconnected):
             self._output.answer(head.data, close=not head.keep_alive)
+        if record is None:
+            record = self._record_of(request)
+        self._server.refusal_log.add(record, error)
         if context.refused is not None:
-            if record is None:
-                peer, received_at = self._peer, self._received_at or monotonic()
-                client = peer.remote_addr, int(peer.remote_port or 0)
-                record = RequestRecord(request, client, context.next_id(), received_at, 0.0)
             context.refused(record.refused(error.status, max(0, head.length)))
         # Not at once: many refused requests in a row would nest.
         self._server.loop.call_soon(self._attend)
+
+    def _record_of(self, request: Request | None) -> RequestRecord:
+        """The record of a request that has no exchange, with what was read of its request line."""
+        if request is None and (line := self._reader.request_line):
+            request = partial_request(line)
+        peer, received_at = self._peer, self._received_at or monotonic()
+        client = peer.remote_addr, int(peer.remote_port or 0)
+        return RequestRecord(request, client, self._server.context.next_id(), received_at, 0.0)
 
     def _refuse_unstored(self, error: OSError, request: Request) -> None:
         logger.error("a request body cannot be stored: %s", error)

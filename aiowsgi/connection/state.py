@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.connection.deadlines import Timeouts, shortest
+from aiowsgi.connection.refusal_log import RefusalLog
 from aiowsgi.connection.timer_wheel import Timed, TimerWheel
 from aiowsgi.exchange.output_buffer import OutputLimits
 from aiowsgi.http1.messages import HeadParser, Limits, Request
@@ -96,10 +97,12 @@ class ServerState:
     """The open connections."""
     watchers: list[Callable[[], object]] = field(default_factory=list)
     """Called when a connection was closed, or was accepted and could not be set up."""
+    refusal_log: RefusalLog = field(init=False)
     timer_wheel: TimerWheel = field(init=False)
     """Enforces the time limits."""
 
     def __post_init__(self) -> None:
+        self.refusal_log = RefusalLog(self.loop)
         period = shortest(self.timeouts, self.scheduler.options, min_rate=self.bodies.min_rate)
         self.timer_wheel = TimerWheel(self.loop, period)
 

@@ -149,11 +149,11 @@ class ChunkedBody:
             return False
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
-            raise RequestError(400, "A chunk-size line is malformed.")
+            raise RequestError(400, "A chunk-size line is malformed.", line)
         self._remaining = int(match[1], 16)
         self._content += self._remaining
         if 0 < self._limits.body_size < self._content:
-            raise RequestError(413, "The request body is too large.")
+            raise RequestError(413, "The request body is too large.", b"--max-body-size")
         self._excess += len(match[2])
         if self._excess > MAX_EXTENSION_EXCESS + self._content:
             raise RequestError(400, "There are too many chunk extensions.")
@@ -172,7 +172,7 @@ class ChunkedBody:
 
     def _read_data_end(self, buffer: ReceiveBuffer, _pieces: list[bytes]) -> bool:
         if not b"\r\n".startswith(buffer.peek(0, 2)):
-            raise RequestError(400, "A chunk's data is not followed by CRLF.")
+            raise RequestError(400, "A chunk's data is not followed by CRLF.", buffer.peek(0, 2))
         if len(buffer) < 2:
             return False
         buffer.take(2)
@@ -194,7 +194,7 @@ class ChunkedBody:
             raise RequestError(431, "There are too many trailer fields.")
         match = FIELD_LINE.fullmatch(line)
         if match is None:
-            raise RequestError(400, "A trailer field line is malformed.")
+            raise RequestError(400, "A trailer field line is malformed.", line)
         if match[1].lower() in _FRAMING_FIELDS:
             raise RequestError(400, f"{match[1].decode()} is not allowed as a trailer field.")
         return True

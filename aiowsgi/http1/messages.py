@@ -20,6 +20,7 @@ __all__ = [
     "RawHead",
     "Request",
     "Sentinel",
+    "partial_request",
 ]
 
 
@@ -98,3 +99,16 @@ class Request(NamedTuple):
     """The client wants to reuse the connection (RFC 9112 section 9.3)."""
     expect_continue: bool
     """The client waits for 100 (Continue) before it sends the body (RFC 9110 section 10.1.1)."""
+
+
+def partial_request(line: bytes) -> Request:
+    """What can be said of a request of which only ``line`` was read, the beginning of a head.
+
+    For the logs: nothing is checked, and what was not read is empty.
+    """
+    method, _, rest = line.decode("latin-1").partition(" ")
+    target, _, version = rest.partition(" ")
+    path, _, query = target.partition("?")
+    return Request(
+        method, target, path, query, "", version, [], 0, keep_alive=False, expect_continue=False
+    )

@@ -44,6 +44,9 @@ class _State(IntEnum):
 # Looking up an enum member takes a tenth of the time that parsing a request takes.
 _START, _HEAD, _BODY, _CLOSED, _FAILED = _State
 _CR = 0x0D
+LONGEST_LINE: Final = 2048
+"""Bytes that are remembered of the request line of a refused request, for the logs."""
+
 _END = b"\r\n\r\n"
 
 
@@ -65,6 +68,7 @@ class RequestReader:
         "_limits",
         "_line_check",
         "_parse_head",
+        "_refused_line",
         "_state",
     )
 
@@ -85,6 +89,8 @@ class RequestReader:
         # Arguments of the RequestError that ended the reading. The exception itself would keep its
         # traceback's frames alive.
         self._fault = (0, "")
+        # What was read of the request line of the request that ended the reading.
+        self._refused_line = b""
 
     def feed(self, data: bytes) -> None:
         """Append ``data`` to the stream; it is dropped if no further request can be read."""
@@ -139,6 +145,14 @@ class RequestReader:
             raise
 
     @property
+    def request_line(self) -> bytes:
+        """As much as was read of the request line of a request that was not returned.
+
+        Without line end; at most `LONGEST_LINE` bytes.
+        """
+        return self._refused_line or _first_line(self._buffer.peek(0, LONGEST_LINE))
+
+    @property
     def body_remaining(self) -> int:
         """Number of body bytes that have not been fed, all of which may bypass the reader.
 
@@ -164,7 +178,11 @@ class RequestReader:
         request = None if head is self._cache_miss else self._head_cache.lookup(head)
         self._cache_miss = b""
         if request is None:
-            request = _read_head(head, self._parse_head, self._limits)
+            try:
+                request = _read_head(head, self._parse_head, self._limits)
+            except RequestError:
+                self._refused_line = _first_line(head)
+                raise
             self._head_cache.store(head, request)
         self._line_check = None
         self._last = not request.keep_alive
@@ -182,7 +200,11 @@ class RequestReader:
             return
         if self._line_check is None:
             self._line_check = LineCheck(self._limits)
-        self._line_check.check_incomplete(held)
+        try:
+            self._line_check.check_incomplete(held)
+        except RequestError:
+            self._refused_line = _first_line(held.peek(0, LONGEST_LINE))
+            raise
 
     def clear_cache(self) -> None:
         """Free the cached heads; called when the connection becomes idle."""
@@ -233,6 +255,10 @@ _ON_NEXT_BODY: Final[dict[_State, Callable[[RequestReader], BodyEvent]]] = {
     _FAILED: RequestReader._failed,  # noqa: SLF001
 }
 """What `RequestReader.next_body` calls in each state."""
+
+
+def _first_line(data: bytes) -> bytes:
+    return data.partition(b"\n")[0].removesuffix(b"\r")[:LONGEST_LINE]
 
 
 def _read_head(head: bytes, parse_head: HeadParser, limits: Limits) -> Request:

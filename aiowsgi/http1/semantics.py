@@ -68,7 +68,7 @@ def interpret(raw: RawHead, limits: Limits) -> Request:
     host = _host(acted_upon.get(b"host"), is_1_1=is_1_1)
     content_length = _body_length(acted_upon, is_1_1=is_1_1)
     if 0 < limits.body_size < content_length:
-        raise RequestError(413, "The request body is too large.")
+        raise RequestError(413, "The request body is too large.", b"--max-body-size")
     if authority is not None:
         host, fields = authority, _with_host(fields, authority)
     facts = (
@@ -133,7 +133,7 @@ def _body_length(acted_upon: dict[bytes, bytes], *, is_1_1: bool) -> int:
     if length is not None:
         raise RequestError(400, "Transfer-Encoding and Content-Length are both given.")
     if not is_1_1:
-        raise RequestError(400, "Transfer-Encoding is given in an HTTP/1.0 request.")
+        raise RequestError(400, "Transfer-Encoding is given in an HTTP/1.0 request.", coding)
     if coding.lower() != b"chunked":
         raise _coding_fault(coding)
     return CHUNKED
@@ -141,11 +141,11 @@ def _body_length(acted_upon: dict[bytes, bytes], *, is_1_1: bool) -> int:
 
 def _content_length(value: bytes) -> int:
     if not value.isdigit():
-        raise RequestError(400, "Content-Length is not a decimal number.")
+        raise RequestError(400, "Content-Length is not a decimal number.", value)
     if len(value) > _MAX_LENGTH_DIGITS:
         if len(value.lstrip(b"0")) <= _MAX_LENGTH_DIGITS:
-            raise RequestError(400, "Content-Length has too many leading zeros.")
-        raise RequestError(413, "The request body is too large.")
+            raise RequestError(400, "Content-Length has too many leading zeros.", value)
+        raise RequestError(413, "The request body is too large.", b"--max-body-size")
     return int(value)
 
 
@@ -157,8 +157,10 @@ def _coding_fault(value: bytes) -> RequestError:
     """
     *inner, final = _elements(value)
     if final != b"chunked" or b"chunked" in inner or not all(map(_TOKEN.fullmatch, inner)):
-        return RequestError(400, "Transfer-Encoding is malformed or does not end in chunked.")
-    return RequestError(501, "The transfer coding is not implemented.")
+        return RequestError(
+            400, "Transfer-Encoding is malformed or does not end in chunked.", value
+        )
+    return RequestError(501, "The transfer coding is not implemented.", value)
 
 
 # The connection (RFC 9112 section 9.3) and expectations (RFC 9110 section 10.1.1)
@@ -178,6 +180,6 @@ def _expects_continue(value: bytes | None, *, is_1_1: bool) -> bool:
     if value is None or not is_1_1:
         return False
     if any(element != b"100-continue" for element in _elements(value)):
-        raise RequestError(417, "The expectation cannot be met.")
+        raise RequestError(417, "The expectation cannot be met.", value)
     # The caller ignores it for a request without a body.
     return True

@@ -121,8 +121,8 @@ class LineCheck:
             raise _line_too_long()
         if not _FIRST_LINE.fullmatch(line):
             if _FIRST_LINE_OTHER_VERSION.fullmatch(line):
-                raise RequestError(505, "The HTTP version is not supported.")
-            raise RequestError(400, "The request line is malformed.")
+                raise RequestError(505, "The HTTP version is not supported.", line)
+            raise RequestError(400, "The request line is malformed.", line)
 
     def _field_line(self, line: bytes) -> None:
         if 0 < self._limits.header_size < self._size + len(line):
@@ -130,9 +130,9 @@ class LineCheck:
         if line == b"\r\n":
             return
         if 0 < self._limits.fields < self._lines:
-            raise RequestError(431, "There are too many header fields.")
+            raise RequestError(431, "There are too many header fields.", b"--limit-request-fields")
         if not FIELD_LINE.fullmatch(line):
-            raise RequestError(400, "A header field line is malformed.")
+            raise RequestError(400, "A header field line is malformed.", line)
 
     def _longest_first_line(self) -> int:
         """Return the smaller limit on the request line, 0 for none."""
@@ -152,12 +152,12 @@ def _refuse(head: bytes, limits: Limits) -> NoReturn:
 
 def _check_first_byte(data: bytes) -> None:
     if not _TOKEN_START.match(data):
-        raise RequestError(400, "The request does not start with a method.")
+        raise RequestError(400, "The request does not start with a method.", data[:1])
 
 
 def _line_too_long() -> RequestError:
-    return RequestError(414, "The request line is too long.")
+    return RequestError(414, "The request line is too long.", b"--limit-request-line")
 
 
 def _section_too_large() -> RequestError:
-    return RequestError(431, "The header section is too large.")
+    return RequestError(431, "The header section is too large.", b"--max-header-size")

@@ -85,7 +85,7 @@ def check_authority(authority: str) -> None:
     """
     match = _REG_NAME.fullmatch(authority) or _IPV6.fullmatch(authority)
     if match is None or int(match["port"] or 0) > _LARGEST_PORT:
-        raise RequestError(400, "The host is malformed.")
+        raise RequestError(400, "The host is malformed.", authority.encode(errors="replace"))
     if authority.startswith("["):
         _check_ipv6(match["name"])
 

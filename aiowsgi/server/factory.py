@@ -135,6 +135,7 @@ def scheduler_options(config: Config, spent: Callable[[], object]) -> SchedulerO
             per_client=config.limit_per_client,
             route_limits=config.route_limit,
             reserved=config.reserve_threads,
+            ipv6_prefix=config.ipv6_client_prefix,
         ),
         detaching=DetachPolicy(
             config.threads if hanging is None else hanging, config.interrupt_detached, spent

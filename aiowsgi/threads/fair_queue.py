@@ -1,23 +1,28 @@
-"""Which request a thread gets next: the queue before the pool, on the loop.
+"""Limits how many threads a client or a route can have: the queue in front of the pool.
 
-Without options of fairness a request goes straight to the pool, whose queue is the queue. With
-them, every request takes *tickets*, and waits here while one of them is sold out, without holding
-up the others:
+Without such options a request goes straight to the pool, whose queue is the queue. With them, every
+request needs *permits*, and waits here while one of them is not available, without holding up
+requests that do not need it:
 
 ======================  ==========================================  ==============================
-option                  a ticket of                                 of which there are
+option                  a permit of                                 number of permits
 ======================  ==========================================  ==============================
-``limit_per_client``    the client's address                        that many
+``limit_per_client``    the client's address                        the limit
 ``route_limit``         each rule whose patterns match the path     the rule's number
 ``reserve_threads``     each rule whose patterns do *not* match     all threads but the rule's
 ======================  ==========================================  ==============================
 
-A ticket is given back when the thread is free again, not when the response is sent: threads are
-what is scarce. Whoever waits is served in the order of arrival, as far as tickets allow. A client
-whose address is unknown, on a unix socket without trusted fields, takes no ticket of its own.
+A permit is given back when the thread is free again, not when the response is sent: threads are
+what is scarce. Requests that wait start in the order of arrival, as far as permits allow. A client
+whose address is unknown (on a unix socket without trusted fields) needs no permit of its own. An
+IPv6 client is known by the first bits of its address (``ipv6_client_prefix``), since one client
+usually has a whole network of 64 bits (RFC 6177).
 
-``queue_timeout`` applies to those who wait here as to all. They count into ``queue_size`` for who
-would wait here too, and not for who has tickets: a flood on one route fills the queue for itself.
+``queue_timeout`` applies to requests that wait here as to all others. They count in ``queue_size``
+for requests that would wait here too, and not for others: a flood of requests for one route fills
+the queue for that route.
+
+On the event loop only.
 """
 
 from __future__ import annotations
@@ -26,7 +31,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from fnmatch import translate
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
@@ -36,28 +43,32 @@ if TYPE_CHECKING:
 
 __all__ = ["FairQueue", "QueueRules"]
 
+IPV6_BITS: Final = 128
+
 
 class RouteRule(NamedTuple):
-    """So many tickets for the paths that match, or for those that do not."""
+    """A number of permits for the paths that match, or for those that do not."""
 
     paths: re.Pattern[str]
     matching: bool
-    tickets: int
+    permits: int
 
 
 class Permit(NamedTuple):
-    """One of ``number`` tickets of a thing: a client's address, or the number of a rule."""
+    """One of ``number`` permits of a client, or of the rule with that index."""
 
     of: Hashable
     number: int
 
 
 class QueueRules(NamedTuple):
-    """Who may have how many threads at a time."""
+    """How many threads clients and routes can have at a time."""
 
     per_client: int = 0
-    """Requests of one client's address that run or are queued; 0 for no limit."""
+    """Requests of one client that run or are queued in the pool; 0 for no limit."""
     rules: Sequence[RouteRule] = ()
+    ipv6_prefix: int = 64
+    """Bits of an IPv6 address that identify the client."""
 
     @classmethod
     def of(
@@ -67,14 +78,15 @@ class QueueRules(NamedTuple):
         per_client: int,
         route_limits: Iterable[RouteLimit],
         reserved: Iterable[RouteLimit],
+        ipv6_prefix: int = 64,
     ) -> QueueRules:
-        """Make it of the options."""
+        """Make the rules from the options; ``threads`` is the number of worker threads."""
         limits = [(limit, True, limit.threads) for limit in route_limits]
         limits += [(lane, False, threads - lane.threads) for lane in reserved]
         rules = [
-            RouteRule(_pattern(limit), matching, tickets) for limit, matching, tickets in limits
+            RouteRule(_pattern(limit), matching, permits) for limit, matching, permits in limits
         ]
-        return cls(per_client, rules)
+        return cls(per_client, rules, ipv6_prefix)
 
     def __bool__(self) -> bool:
         return bool(self.per_client or self.rules)
@@ -84,19 +96,32 @@ def _pattern(limit: RouteLimit) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{translate(pattern)})" for pattern in limit.patterns))
 
 
+@lru_cache(maxsize=1024)
+def client_network(address: str, ipv6_prefix: int) -> Hashable:
+    """What identifies the client at ``address``: the address, or the network of an IPv6 address."""
+    if ":" not in address:
+        return address
+    try:
+        return "IPv6", int(IPv6Address(address)) >> (IPV6_BITS - ipv6_prefix)
+    except ValueError:
+        # A name that a trusted proxy gave.
+        return address
+
+
+@final
 class FairQueue:
-    """Gives exchanges to ``execute`` when their tickets are to be had. On the loop only."""
+    """Gives exchanges to the pool when their permits are available."""
 
     def __init__(
-        self, fairness: QueueRules, execute: Callable[[Callable[[], object]], object]
+        self, rules: QueueRules, execute: Callable[[Callable[[], object]], object]
     ) -> None:
-        """``execute`` hands a callable to a thread, or raises RuntimeError."""
-        self._fairness = fairness
+        """``execute`` hands a callable to a worker thread, or raises RuntimeError."""
+        self._rules = rules
         self._execute = execute
-        # Tickets that are out, by what they are of, and who has them.
-        self._out: Counter[Hashable] = Counter()
+        # Number of permits in use, and the requests that hold them.
+        self._in_use: Counter[Hashable] = Counter()
         self._holders: dict[RequestRecord, list[Permit]] = {}
-        # Exchanges that wait for tickets, oldest first, and for which.
+        # Exchanges that wait for permits, oldest first.
         self._waiting: dict[Exchange, list[Permit]] = {}
 
     def __len__(self) -> int:
@@ -104,37 +129,37 @@ class FairQueue:
         return len(self._waiting)
 
     def admits(self, exchange: Exchange) -> bool:
-        """Whether the tickets of ``exchange`` are to be had now."""
-        return not self._sold_out(self._tickets(exchange.record))
+        """Whether the permits of ``exchange`` are available now."""
+        return self._available(self._permits_for(exchange.record))
 
     def free_to_run(
         self, running: Iterable[RequestRecord], queued: Iterable[RequestRecord]
     ) -> Iterator[RequestRecord]:
-        """Those of ``queued``, in their order, that wait for a thread and not for a limit of their
-        client's or route's, while ``running`` runs. Threads that are reserved are threads."""
-        rules = [rule for rule in self._fairness.rules if rule.matching]
-        limits = FairQueue(self._fairness._replace(rules=rules), bool)
+        """Those of ``queued``, in order, that wait for a thread and not for a limit of their client
+        or route, while ``running`` runs. A reserved thread counts as a thread."""
+        rules = [rule for rule in self._rules.rules if rule.matching]
+        limits = FairQueue(self._rules._replace(rules=rules), bool)
         for record in running:
-            limits._take(limits._tickets(record))
+            limits._take(limits._permits_for(record))
         for record in queued:
-            tickets = limits._tickets(record)
-            if not limits._sold_out(tickets):
-                limits._take(tickets)
+            permits = limits._permits_for(record)
+            if limits._available(permits):
+                limits._take(permits)
                 yield record
 
     def submit(self, exchange: Exchange) -> None:
-        """Give ``exchange`` to a thread, now or when its tickets are there.
+        """Give ``exchange`` to the pool, now or when its permits are available.
 
-        Raises RuntimeError where the executor is shut down.
+        Raises RuntimeError if the executor was shut down.
         """
-        tickets = self._tickets(exchange.record)
-        if self._sold_out(tickets):
-            self._waiting[exchange] = tickets
+        permits = self._permits_for(exchange.record)
+        if self._available(permits):
+            self._start(exchange, permits)
         else:
-            self._start(exchange, tickets)
+            self._waiting[exchange] = permits
 
     def withdraw(self, exchange: Exchange) -> bool:
-        """Nobody waits for ``exchange`` any more, with which no thread has begun.
+        """Forget ``exchange``, which no thread has started.
 
         Returns whether it waited here, and not in the pool's queue.
         """
@@ -145,57 +170,58 @@ class FairQueue:
 
     def release(self, record: RequestRecord) -> None:
         """The thread of a request is free again, or was replaced. Idempotent."""
-        tickets = self._holders.pop(record, ())
-        # Only where one was sold out can somebody have waited for it.
-        wanted = [ticket for ticket in tickets if self._out[ticket.of] >= ticket.number]
-        for key, _ in tickets:
-            self._out[key] -= 1
-            if not self._out[key]:
-                del self._out[key]
+        permits = self._holders.pop(record, ())
+        # Another request can only have waited for a permit that was not available.
+        wanted = [permit for permit in permits if self._in_use[permit.of] >= permit.number]
+        for key, _ in permits:
+            self._in_use[key] -= 1
+            if not self._in_use[key]:
+                del self._in_use[key]
         if wanted:
             self._start_waiting(wanted)
 
     def _start_waiting(self, wanted: list[Permit]) -> None:
-        """Start who can be started, until the ``wanted`` tickets are sold out again."""
-        for exchange, tickets in list(self._waiting.items()):
-            if self._sold_out(tickets):
+        """Start waiting requests until the ``wanted`` permits are in use again."""
+        for exchange, permits in list(self._waiting.items()):
+            if not self._available(permits):
                 continue
             del self._waiting[exchange]
             try:
-                self._start(exchange, tickets)
+                self._start(exchange, permits)
             except RuntimeError:
-                # The executor was shut down, and whoever still waits will be in vain.
+                # The executor was shut down: no request that waits will get a thread.
                 exchange.abort()
-            if all(self._sold_out([ticket]) for ticket in wanted):
+            if not any(self._available([permit]) for permit in wanted):
                 return
 
-    def _tickets(self, record: RequestRecord) -> list[Permit]:
-        tickets = []
-        address = record.client[0]
-        if self._fairness.per_client and address:
-            tickets.append(Permit(address, self._fairness.per_client))
-        # As the application will see it: a limit cannot be dodged by another spelling.
+    def _permits_for(self, record: RequestRecord) -> list[Permit]:
+        permits = []
+        rules, address = self._rules, record.client[0]
+        if rules.per_client and address:
+            network = client_network(address, rules.ipv6_prefix)
+            permits.append(Permit(network, rules.per_client))
+        # Decoded as the application sees it: another spelling of a path does not evade a limit.
         assert record.request is not None
         path = unquote_to_bytes(record.request.path).decode("utf-8", "replace")
-        for number, rule in enumerate(self._fairness.rules):
+        for number, rule in enumerate(rules.rules):
             if (rule.paths.match(path) is not None) is rule.matching:
-                tickets.append(Permit(number, rule.tickets))
-        return tickets
+                permits.append(Permit(number, rule.permits))
+        return permits
 
-    def _sold_out(self, tickets: list[Permit]) -> bool:
-        # Twice as fast as any(): a flood has this called for a thousand that wait.
-        for of, number in tickets:  # noqa: SIM110
-            if self._out[of] >= number:
-                return True
-        return False
+    def _available(self, permits: list[Permit]) -> bool:
+        # Twice as fast as all(): during a flood this is called for a thousand waiting requests.
+        for of, number in permits:  # noqa: SIM110
+            if self._in_use[of] >= number:
+                return False
+        return True
 
-    def _start(self, exchange: Exchange, tickets: list[Permit]) -> None:
-        """Raises RuntimeError where the executor is shut down; then no ticket is taken."""
+    def _start(self, exchange: Exchange, permits: list[Permit]) -> None:
+        """Raises RuntimeError if the executor was shut down; then no permit is taken."""
         self._execute(exchange.run)
-        # The loop hears of the end later, so that these are there by then.
-        self._holders[exchange.record] = tickets
-        self._take(tickets)
+        # The event loop is told later that the thread is free, so the permits are entered by then.
+        self._holders[exchange.record] = permits
+        self._take(permits)
 
-    def _take(self, tickets: list[Permit]) -> None:
-        for ticket in tickets:
-            self._out[ticket.of] += 1
+    def _take(self, permits: list[Permit]) -> None:
+        for permit in permits:
+            self._in_use[permit.of] += 1

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -122,11 +123,13 @@ class RequestWatchdog:
             interrupt(ident)
 
     def _log(self, level: int, record: RequestRecord, what: str, now: float) -> None:
-        logger.log(
-            level,
-            f"%s (%s) {what}; its thread is at\n%s",
-            record.describe(),
-            record.request_id,
-            now - record.started_at,
-            stack_of(record.thread_id).rstrip(),
-        )
+        # If a filter or handler of the application's raises, the thread is replaced all the same.
+        with suppress(Exception):
+            logger.log(
+                level,
+                f"%s (%s) {what}; its thread is at\n%s",
+                record.describe(),
+                record.request_id,
+                now - record.started_at,
+                stack_of(record.thread_id).rstrip(),
+            )

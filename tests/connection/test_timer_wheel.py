@@ -1,7 +1,8 @@
-"""The wheel, on a loop and a clock of the tests' own."""
+"""The timer wheel, on a loop and a clock of the tests' own."""
 
 from __future__ import annotations
 
+import logging
 from math import inf
 
 import pytest
@@ -231,3 +232,40 @@ def test_a_limit_shorter_than_the_period_is_hastened(loop):
     wheel.hasten(item, loop.now + 2.0)
     loop.run_until(loop.now + 10.0)
     assert len(item.looks) == 1
+
+
+def test_a_check_that_raises_ends_no_other(loop, caplog):
+    """Others are checked, the same one is checked again, and the error is logged once."""
+    wheel = TimerWheel(loop, 10.0)
+    items = [Item(loop) for _ in range(5)]
+
+    def fail():
+        raise ValueError("in a check")
+
+    for item in items:
+        wheel.watch(item)
+    items[0].act = items[1].act = fail
+    loop.run_until(1100)
+    assert all(len(item.looks) == len(items[4].looks) for item in items)
+    assert len(items[0].looks) > 5
+    (record,) = caplog.records
+    assert "a check of time limits failed" in record.message
+    assert "in a check" in str(record.exc_info[1])
+
+
+def test_logging_that_raises_ends_no_check(loop, caplog):
+    """A filter of the application's may fail for a record of the server's."""
+    logger = logging.getLogger("aiowsgi.server")
+
+    def fail(record):
+        raise ValueError("in a filter")
+
+    wheel, item = TimerWheel(loop, 10.0), Item(loop)
+    item.act = lambda: 1 / 0
+    wheel.watch(item)
+    logger.addFilter(fail)
+    try:
+        loop.run_until(1100)
+    finally:
+        logger.removeFilter(fail)
+    assert len(item.looks) > 5

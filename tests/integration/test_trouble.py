@@ -464,7 +464,7 @@ def test_what_waits_for_its_turn_is_given_up_like_all_else(serve_on_loops, conne
     assert len(state_of(server).scheduler.fair_queue) == 0
     assert not state_of(server).context.abandoned
     site.gate.open()
-    eventually(lambda: state_of(server).scheduler.fair_queue._out == {})
+    eventually(lambda: state_of(server).scheduler.fair_queue._in_use == {})
     assert asked(late) == 200
 
 

@@ -1,4 +1,4 @@
-"""Fairness before the pool: tickets, and who waits for them."""
+"""Limits for clients and routes: permits, and the requests that wait for them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 
 from aiowsgi.config.values import parse_route_limit
 from aiowsgi.exchange.record import RequestRecord
-from aiowsgi.threads.fair_queue import FairQueue, QueueRules
+from aiowsgi.threads.fair_queue import FairQueue, QueueRules, client_network
 
 
 class FakeExchange:
-    """What a dispatcher looks at."""
+    """What the queue reads of an exchange."""
 
     def __init__(self, path="/", client="192.0.2.1"):
         request = SimpleNamespace(path=path)
@@ -28,18 +28,19 @@ class FakeExchange:
 
 
 class Bench:
-    """A dispatcher, and what it gave to threads."""
+    """A queue, and what it gave to threads."""
 
-    def __init__(self, *, threads=4, per_client=0, routes=(), lanes=()):
-        self.fairness = QueueRules.of(
+    def __init__(self, *, threads=4, per_client=0, routes=(), lanes=(), ipv6_prefix=64):
+        self.rules = QueueRules.of(
             threads=threads,
             per_client=per_client,
             route_limits=map(parse_route_limit, routes),
             reserved=map(parse_route_limit, lanes),
+            ipv6_prefix=ipv6_prefix,
         )
         self.started = []
         self.shut_down = False
-        self.queue = FairQueue(self.fairness, self.execute)
+        self.queue = FairQueue(self.rules, self.execute)
 
     def execute(self, run):
         if self.shut_down:
@@ -64,7 +65,7 @@ class Bench:
 )
 def test_fairness_is_something_or_nothing(options, wanted):
     """Without any option there is no queue before the pool."""
-    assert bool(Bench(**options).fairness) is wanted
+    assert bool(Bench(**options).rules) is wanted
 
 
 def test_a_client_has_so_many_threads():
@@ -206,5 +207,33 @@ def test_what_has_ended_is_forgotten():
     for number in range(10):
         (exchange,) = bench.submit("/", client=f"192.0.2.{number}")
         bench.queue.release(exchange.record)
-    assert not bench.queue._out
+    assert not bench.queue._in_use
     assert not bench.queue._holders
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "prefix", "same"),
+    [
+        ("2001:db8::1", "2001:db8::2", 64, True),
+        ("2001:db8::1", "2001:db8:0:0:ffff::", 64, True),
+        ("2001:db8::1", "2001:db8:0:1::1", 64, False),
+        ("2001:db8::1", "2001:db8:0:1::1", 56, True),
+        ("2001:db8::1", "2001:db8::2", 128, False),
+        ("2001:db8::1", "2001:DB8:0::1", 128, True),
+        ("192.0.2.1", "192.0.2.2", 64, False),
+        ("fe80::1%eth0", "fe80::2%eth0", 64, True),
+        ("a:name", "a:name2", 64, False),
+    ],
+)
+def test_an_ipv6_client_is_known_by_its_network(one, other, prefix, same):
+    """One client has 2^64 addresses; one of IPv4 has one."""
+    assert (client_network(one, prefix) == client_network(other, prefix)) is same
+
+
+def test_addresses_of_one_network_share_a_limit():
+    """The second request waits, and one of another network does not."""
+    bench = Bench(per_client=1)
+    bench.submit("/1", client="2001:db8::1")
+    bench.submit("/2", client="2001:db8::2")
+    bench.submit("/3", client="2001:db8:1::2")
+    assert [exchange.record.request.path for exchange in bench.started] == ["/1", "/3"]
