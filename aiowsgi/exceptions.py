@@ -10,13 +10,14 @@
     │   ├── AdminError                     operator: no server answers; exit status 1
     │   ├── RequestError                   client: answered with ``status``
     │   └── ApplicationError               application: logged; 500, or the connection is closed
-    ├── OSError
-    │   ├── ClientDisconnected             client: raised in the application's thread by
-    │   │   (ConnectionError)              ``wsgi.input`` and ``write()`` after a disconnect
-    │   └── RequestBodyError               client: raised by ``wsgi.input`` if the body is
-    │                                      malformed, too large or too slow
+    └── OSError
+        ├── ClientDisconnected             client: raised in the application's thread by
+        │   (ConnectionError)              ``wsgi.input`` and ``write()`` after a disconnect
+        └── RequestBodyError               client: raised by ``wsgi.input`` if the body is
+                                           malformed, too large or too slow
     BaseException
-    └── RequestTimedOut                    application: raised in its thread after --request-timeout
+    └── RequestTimedOut                    application: raised in its code after --request-timeout
+                                           if --interrupt-detached is set
 
 ClientDisconnected and RequestBodyError are subclasses of ``OSError``, which frameworks catch around
 reads of ``wsgi.input``; a truncated body must never look complete. This module imports nothing of

@@ -33,9 +33,9 @@ from aiowsgi.exceptions import RequestBodyError, RequestError
 from aiowsgi.exchange.memory_budget import MemoryBudget
 from aiowsgi.exchange.request_body import (
     BUFFER_SIZE,
+    DIRECT_BUFFER_SIZE,
+    DIRECT_HIGH_WATER,
     HIGH_WATER,
-    PLENTY,
-    RECEIVE_SIZE,
     StreamedBody,
     open_stream,
 )
@@ -169,7 +169,7 @@ class BodyReceiver:
     def _start_stream(self) -> None:
         """Let the application read the body while it comes, beginning with what was collected."""
         self.stream = StreamedBody(
-            self._transport.wake, PLENTY if self._thread_may_receive else HIGH_WATER
+            self._transport.wake, DIRECT_HIGH_WATER if self._thread_may_receive else HIGH_WATER
         )
         held = self._buffer.take()
         if held and self.stream.feed(held):
@@ -184,11 +184,11 @@ class BodyReceiver:
         """Give the exchange its ``wsgi.input``. Raises OSError if the disk is full."""
         if self.stream is None:
             size = self._buffer.size
-            exchange.carry(self._buffer.open(), size)
+            exchange.set_body(self._buffer.open(), size)
             return
-        size = RECEIVE_SIZE if self._thread_may_receive else BUFFER_SIZE
+        size = DIRECT_BUFFER_SIZE if self._thread_may_receive else BUFFER_SIZE
         stream = open_stream(self.stream, size)
-        exchange.carry(stream, self.request.content_length, self.stream)
+        exchange.set_body(stream, self.request.content_length, self.stream)
 
     def pump(self) -> None:
         """Pass what has come on to the application."""
@@ -209,17 +209,17 @@ class BodyReceiver:
             return
         ahead = self._reader.body_remaining
         if ahead and not self._transport.reading and self._transport.writer.any_thread:
-            stream.lend(self._transport.output.receive_into, ahead)
+            stream.receive_directly(self._transport.output.receive_into, ahead)
 
     def resume(self) -> None:
         """Continue after the application has read or received a part of the body itself."""
         stream = self.stream
         assert stream is not None
-        if received := stream.returned():
+        if received := stream.take_received():
             self.received += received
             self._reader.skip_body(received)
             self.pump()
-        if not self.complete and stream.hungry:
+        if not self.complete and stream.waits_for_client:
             self._transport.set_reading(reading=True)
 
     # Waiting and the end
@@ -230,7 +230,7 @@ class BodyReceiver:
 
         Infinity if it does not wait, because the application has enough to read.
         """
-        return inf if self.stream is None else self.stream.hungry_since
+        return inf if self.stream is None else self.stream.waiting_since
 
     def end(self, error: OSError) -> None:
         """Have the application's reads raise ``error``: the rest of the body will not come."""

@@ -252,7 +252,7 @@ class Connection(asyncio.Protocol):
         owner = self._output.owner
         if isinstance(owner, Exchange):
             self._report_disconnect(owner)
-            owner.client_closed()
+            owner.eof_received()
         if self._body is not None:
             self._body.end(ClientDisconnected("the client closed before its body was whole"))
         return self._transport.can_half_close
@@ -355,7 +355,7 @@ class Connection(asyncio.Protocol):
         server = self._server
         request = exchange.request
         if server.scheduler.refuses(exchange):
-            exchange.give_up()
+            exchange.release_body()
             self._refuse(_busy(), request, RETRY_AFTER, exchange.record)
             return
         self.state = _SERVING
@@ -367,7 +367,7 @@ class Connection(asyncio.Protocol):
         except RuntimeError:
             # The embedding program has shut its executor down before the server.
             self._output.cancel(exchange, only_queued=True)
-            exchange.give_up()
+            exchange.release_body()
             stopping = RequestError(503, "The server is stopping.", keeps_connection=True)
             self._refuse(stopping, request, record=exchange.record)
 
@@ -529,7 +529,7 @@ class Connection(asyncio.Protocol):
             return
         # What its worker thread still sends is dropped from now on.
         self._server.scheduler.detach(exchange.record)
-        exchange.client_gone()
+        exchange.connection_lost()
         if exchange.begun:
             self._transport.reset()
         else:
@@ -584,7 +584,7 @@ class Connection(asyncio.Protocol):
         owner, started = self._transport.lost()
         if isinstance(owner, Exchange):
             self._report_disconnect(owner)
-            owner.client_gone()
+            owner.connection_lost()
             if not started:
                 self._server.scheduler.drop(owner)
         if self._body is not None:

@@ -1,31 +1,34 @@
-"""The thread boundary: one request and its response, shared by the event loop and one worker
-thread.
+"""One request and its response, shared by the event loop and one worker thread.
 
-======================  ============================  ==========================  ==============
-what                    written by                    read by                     by means of
-======================  ============================  ==========================  ==============
-``Exchange`` (request,  the loop, before the pool     the worker                  the pool's
-peer, body)             has it                                                    queue
-``Service.draining``    the loop, once, to True       workers, for each head      an attribute
-response bytes          the worker                    the kernel; what it did     ``Outlet``,
-                                                      not take: the loop          its lock
-end of a response       who sends the last byte       the loop                    ``Outlet``, its
-                                                                                  attribute set
-                                                                                  last
-``PeerEnviron``         the worker that has the       the worker that has the     the order of
-                        connection's request          next one; between them      the exchanges
-                                                      the loop
-request body            the loop; the kernel, where   the worker                  ``StreamedBody``,
-                        the worker receives                                       its lock
-disconnect              the loop                      the worker, and threads of  ``Disconnected``
-                                                      the application's
-attention wanted        the worker                    the loop                    ``Wakeups``
-access log records      workers and the loop          the writer's thread         ``LogWriter``
-======================  ============================  ==========================  ==============
+Here are the objects that both threads use, and each module says which thread may call what, under
+which lock. Sockets are read and connections are made in ``connection``, threads are started in
+``threads``, and the WSGI protocol is in ``wsgi``.
 
-Nowhere else in the project do ``threading`` and ``call_soon_threadsafe`` appear, but in
-``threads/pool.py``, which owns the worker threads; a test holds this. Locks are held for a few
-instructions or one system call that cannot wait, and never while the application's code runs. No
-other lock is taken meanwhile, but for an ``Outlet``'s by who holds a ``StreamedBody``'s: in that
-order only.
+======================  ======================  ====================  ============================
+what                    written by              read by               by means of
+======================  ======================  ====================  ============================
+``Exchange`` (request,  the event loop, before  the worker thread     the queue of the pool
+body)                   it is submitted
+``AppContext``          the event loop, once    worker threads, for   an attribute
+``.draining``           (to True)               each response head
+response bytes          the worker thread       the kernel; what it   ``ResponseOutput``, its lock
+                                                did not take: the
+                                                event loop
+end of a response       the thread that sends   the event loop        ``ResponseOutput``, its state
+                        the last byte
+``EnvironBuilder``      the worker thread of    the worker thread of  the order of the exchanges,
+                        a request               the next request      which the event loop sees to
+request body            the event loop, and     the worker thread     ``StreamedBody``, its lock
+                        the reading thread
+disconnect              the event loop          the worker thread,    ``DisconnectEvent``
+                                                and the application's
+interrupt               the event loop          the worker thread     ``InterruptibleSection``
+wake-up                 worker threads          the event loop        ``threads.wakeups.Wakeups``
+access log records      worker threads and the  the writer's thread   ``logs.writer.LogWriter``
+                        event loop
+======================  ======================  ====================  ============================
+
+A lock is held for a few instructions, or for one system call that does not wait, and never while
+the application's code runs. No thread takes a second lock while it holds one, with one exception:
+a thread that holds the lock of a ``StreamedBody`` may take that of the ``ResponseOutput``.
 """

@@ -1,7 +1,8 @@
 """What all exchanges of a server share: the application, and what goes into every response.
 
-Made by the server, read by workers and the loop. What the loop changes while workers look at it is
-an attribute that is replaced in one step, or a set whose single operations are whole.
+The server makes it; the worker threads and the event loop read it. Whatever one thread changes
+while another reads it is an attribute that is replaced in one step, or a set or dictionary whose
+single operations are atomic.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from itertools import count, product
 from os import urandom
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from aiowsgi.exceptions import RequestError
 from aiowsgi.http1.response import (
@@ -24,12 +25,12 @@ from aiowsgi.http1.response import (
 from aiowsgi.wsgi.handler import Environ, Response, WSGIApplication
 
 if TYPE_CHECKING:
-    from aiowsgi.exchange.exchange import Exchange
     from aiowsgi.exchange.record import RequestRecord
 
 __all__ = ["AppContext"]
 
 
+@final
 class AppContext:
     """See the module's docstring."""
 
@@ -40,21 +41,23 @@ class AppContext:
         self.app = app
         self.environ = environ
         self.server = server
-        # The server stops: responses from now on end their connections. Set by the loop once.
+        # The server stops: responses from now on end their connections. Set by the event loop once.
         self.draining = False
-        # Called by the worker at the end of an exchange, for the access log and the metrics.
+        # Called by the worker thread at the end of an exchange, for the access log and the metrics.
         self.finished: Callable[[RequestRecord, Response, Environ], object] | None = None
         # Called by the event loop when it has answered by itself.
         self.refused: Callable[[RequestRecord], object] | None = None
-        # Called by the worker when it is free again; None if nothing waits for that.
+        # Called by the worker thread when it is free again; None if nothing waits for that.
         self.released: Callable[[RequestRecord], object] | None = None
-        # The requests that run, by the identity of their thread: entered and removed by the
-        # workers, read by the event loop. None if nothing reads it.
+        # The requests that run, by the identity of their thread: added and removed by the worker
+        # threads, read by the event loop. None if nothing reads it.
         self.running: dict[int, RequestRecord] | None = None
-        # Those that no thread need begin with, though they are in the pool's queue still. Entered
-        # by the loop, taken out by the worker that finds one.
-        self.abandoned: set[Exchange] = set()
-        # Seconds that the application has for a request, 0 for no limit.
+        # Tasks in the pool's queue that no thread needs to start: the `run` methods of cancelled
+        # exchanges. Added by the event loop, removed by the worker thread that finds one.
+        self.abandoned: set[Callable[[], None]] = set()
+        # Whether `RequestTimedOut` may be raised in the application (--interrupt-detached).
+        self.interruptible = False
+        # Seconds that the application has for a request; 0 for no limit.
         self.request_timeout = 0.0
         # Whether responses show the request's identifier, and its times.
         self.send_id = self.send_timing = False
@@ -64,30 +67,31 @@ class AppContext:
         # Responses leave connections open for further requests (RFC 9112 section 9.3). Set once,
         # before the first request.
         self.keep_connections = True
-        # The contexts of responses by what tells them apart, for the second that the clock showed
-        # last. Replaced and never changed when that second is over, so that threads may share it.
+        # The contexts of responses, by the arguments of `context`, for the present second. Replaced
+        # when that is over and never changed, so that threads may share it.
         self._contexts: dict[tuple[bool, bool, bool], ResponseContext] = {}
-        # Whole answers of the server's own, of that second too.
+        # Whole responses of the server's own, of the present second too.
         self._answers: dict[tuple[object, ...], ResponseHead] = {}
+        # The present second, as the clock showed it last.
         self._second = -1
 
     def context(self, *, head_only: bool, http_11: bool, keep_alive: bool) -> ResponseContext:
-        """What a response's head needs to know, with the date of now."""
+        """What a response's head needs to know, with the present date."""
         return self.contexts()[head_only, http_11, keep_alive and not self.draining]
 
     def contexts(self) -> dict[tuple[bool, bool, bool], ResponseContext]:
-        """All contexts of now, by what `context` takes; look only."""
+        """The contexts of the present second, by the arguments of `context`; do not change them."""
         second = int(time())
         if second != self._second:
-            # Two threads that find the second over make the same; the contexts are there before
-            # the second that vouches for them.
+            # Two threads that do this at once make the same contexts. `_second` is set last: a
+            # thread that finds it up to date finds the contexts too.
             self._contexts = self._make_contexts(http_date(second) if self._send_date else "")
             self._answers = {}
             self._second = second
         return self._contexts
 
     def answer(self, error: RequestError, context: ResponseContext, fields: Fields) -> ResponseHead:
-        """An answer of the server's own, made once a second: many are wanted in an overload."""
+        """A response of the server's own, made once a second: an overload needs many."""
         key = (error.status, error.detail, context, tuple(fields))
         answers = self._answers
         if key not in answers:

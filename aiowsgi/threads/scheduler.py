@@ -123,18 +123,18 @@ class RequestScheduler:
         Its entry in the pool's queue stays until a thread finds it, or until more than
         ``queue_size`` of them have gathered: threads that hang find nothing.
         """
-        exchange.give_up()
+        exchange.release_body()
         if self.fair_queue is not None and self.fair_queue.withdraw(exchange):
             return
         abandoned = self._abandoned
-        abandoned.add(exchange)
+        abandoned.add(exchange.run)
         # The worker that finds the entry sets `ended` before it discards it from the set: either
         # the worker discards it or this method does.
         if exchange.record.ended:
-            abandoned.discard(exchange)
+            abandoned.discard(exchange.run)
         elif len(abandoned) > self.options.queue_size and isinstance(self.executor, WorkerPool):
             # A copy, since worker threads may discard some meanwhile.
-            self.executor.drop({each.run for each in abandoned.copy()})
+            self.executor.drop(abandoned.copy())
             abandoned.clear()
 
     def detach(self, record: RequestRecord) -> None:

@@ -20,8 +20,9 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from aiowsgi.exchange.interrupts import interrupt
 from aiowsgi.threads.pool import WorkerPool
-from aiowsgi.threads.stacks import interrupt, stack_of
+from aiowsgi.threads.stacks import stack_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -69,6 +70,7 @@ class RequestWatchdog:
         self._running: dict[int, RequestRecord] = {}
         if self.limited:
             service.running = self._running
+            service.interruptible = budget.interrupt
         # Those that were logged as slow, or as hanging; ended ones until the next look.
         self._logged: set[RequestRecord] = set()
         self._detached: set[RequestRecord] = set()

@@ -118,6 +118,7 @@ class Response:
         "_checked",
         "_remaining",
         "_sink",
+        "_turn",
         "body_bytes",
         "fields",
         "framing",
@@ -128,6 +129,10 @@ class Response:
 
     def __init__(self, sink: ResponseSink) -> None:
         self._sink = sink
+        # Holds one entry while no thread sends. A thread takes it, in one atomic operation, before
+        # it looks at the state: two threads of the application in write() cannot send two heads,
+        # or more bytes than Content-Length says.
+        self._turn: list[None] = [None]
         # Checked arguments of the last start_response call; None before the first.
         self._checked: CheckedHead | None = None
         # Fields as the application passed them, for the access log.
@@ -177,11 +182,21 @@ class Response:
     # The write() callable, and iteration
 
     def write(self, block: bytes) -> None:
-        """Send one block of the body."""
+        """Send one block of the body.
+
+        Raises ApplicationError if another thread is sending: their order would be undefined.
+        """
         if type(block) is not bytes and not isinstance(block, bytes):
             raise ApplicationError(f"a block must be bytes, not {type(block).__name__}")
         if not block:
             return
+        self._take_turn()
+        try:
+            self._write(block)
+        finally:
+            self._turn.append(None)
+
+    def _write(self, block: bytes) -> None:
         if not self.status:
             self._send_first(self._make_head(None), block)
         elif self.state is _SENDING:
@@ -191,6 +206,13 @@ class Response:
 
     def send_body(self, body: bytes) -> None:
         """Send a complete body, which may be empty."""
+        self._take_turn()
+        try:
+            self._send_body(body)
+        finally:
+            self._turn.append(None)
+
+    def _send_body(self, body: bytes) -> None:
         if not self.status:
             head = self._make_head(len(body))
             if head.length == len(body):
@@ -199,12 +221,19 @@ class Response:
                 self._complete(head.data, body)
                 return
             self._send_first(head, body)
-        else:
-            self.write(body)
-        self.finish()
+        elif body:
+            self._write(body)
+        self._finish()
 
     def finish(self) -> None:
         """End the body; raises ApplicationError if it is shorter than its Content-Length."""
+        self._take_turn()
+        try:
+            self._finish()
+        finally:
+            self._turn.append(None)
+
+    def _finish(self) -> None:
         if not self.status:
             self._send_first(self._make_head(0), b"")
         if self.state is not _SENDING:
@@ -220,6 +249,13 @@ class Response:
 
     def send_file(self, part: FileRange) -> bool:
         """Send a range of a file as the body; return False if the body has begun already."""
+        self._take_turn()
+        try:
+            return self._send_file(part)
+        finally:
+            self._turn.append(None)
+
+    def _send_file(self, part: FileRange) -> bool:
         if self.status:
             return False
         head = self._make_head(part.size)
@@ -237,6 +273,18 @@ class Response:
 
     def fail(self, error: BaseException) -> None:
         """End the response after an exception: send a 500, or abort if the head has been sent."""
+        try:
+            self._turn.pop()
+        except IndexError:
+            # Another thread is sending, and may have sent a part of the head.
+            self.abort()
+            return
+        try:
+            self._fail(error)
+        finally:
+            self._turn.append(None)
+
+    def _fail(self, error: BaseException) -> None:
         if self.status:
             if self.state is _SENDING:
                 self.abort()
@@ -258,6 +306,14 @@ class Response:
         self._sink.abort()
 
     # Details
+
+    def _take_turn(self) -> None:
+        try:
+            self._turn.pop()
+        except IndexError:
+            raise ApplicationError(
+                "write() was called while another thread was sending the response"
+            ) from None
 
     def _make_head(self, body_length: int | None) -> ResponseHead:
         if self._checked is None:

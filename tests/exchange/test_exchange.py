@@ -7,6 +7,7 @@ import io
 import logging
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import pytest
 from fake_kernel import service_for
@@ -14,6 +15,7 @@ from outputs import drain
 from support import PATIENCE, FakeWriter, Signal, no_descriptor_leaks, read_response
 
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
+from aiowsgi.exchange import interrupts
 from aiowsgi.exchange.exchange import Exchange
 from aiowsgi.exchange.output import DrainResult, OutputState, ResponseOutput
 from aiowsgi.exchange.output_buffer import OutputLimits
@@ -95,11 +97,49 @@ def test_an_exchange_answers_and_reports():
     assert scene.wake.count == 0
 
 
+def test_a_context_variable_ends_with_its_request():
+    """Each request runs in a context of its own, from the call to close()."""
+    variable, seen = ContextVar("variable", default="unset"), []
+
+    class Body:
+        def __iter__(self):
+            seen.append(variable.get())
+            return iter([b"x"])
+
+        def close(self):
+            seen.append(variable.get())
+
+    def app(environ, start_response):
+        seen.append(variable.get())
+        variable.set("set")
+        start_response("200 OK", [])
+        return Body()
+
+    for _ in range(2):
+        assert read_back(Scene(app).run()) == (200, b"x")
+    assert seen == ["unset", "set", "set"] * 2
+    assert variable.get() == "unset"
+
+
+def test_an_interruptible_request_is_answered_and_forgotten():
+    """With --interrupt-detached everything is as without, and the thread is free afterwards."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        print("a line", file=environ["wsgi.errors"])
+        yield environ["wsgi.input"].read() or b"body"
+
+    scene = Scene(app)
+    scene.service.interruptible = True
+    assert read_back(scene.run()) == (200, b"body")
+    assert not interrupts._sections
+
+
 def test_nobody_waits_for_an_exchange_that_was_given_up():
     """A thread that comes too late does nothing, and frees the body."""
     scene = Scene(lambda environ, start_response: pytest.fail("called"))
     stream = io.BytesIO()
-    scene.exchange.carry(stream, 0)
+    scene.exchange.set_body(stream, 0)
     assert scene.output.cancel(scene.exchange, only_queued=True)
     assert scene.run() == b""
     assert stream.closed
@@ -110,7 +150,7 @@ def test_giving_up_without_a_body_is_nothing():
     """A request that has none holds none: nothing is sent, and nobody is told."""
     scene = Scene(lambda environ, start_response: pytest.fail("called"))
     assert scene.output.cancel(scene.exchange, only_queued=True)
-    scene.exchange.give_up()
+    scene.exchange.release_body()
     assert scene.run() == b""
     assert not scene.reported
 
@@ -130,7 +170,7 @@ def test_a_spooled_body_is_closed_with_its_exchange(outcome):
         file = tempfile.TemporaryFile()  # noqa: SIM115 - the exchange closes it
         file.write(b"body")
         file.seek(0)
-        scene.exchange.carry(file, 4)
+        scene.exchange.set_body(file, 4)
         scene.run()
         assert file.closed
 
@@ -310,7 +350,7 @@ def test_a_thread_that_waits_for_room_comes_back_when_the_client_goes():
         while scene.output._space is None:
             scene.wake.wait()
         scene.output.close()
-        scene.exchange.client_gone()
+        scene.exchange.connection_lost()
         done.result(PATIENCE)
         assert returned[0].closed == 1
         assert scene.exchange.disconnected.is_set()
@@ -356,7 +396,7 @@ def expecting(app):
     """A scene whose client waits for 100 (Continue)."""
     scene = Scene(app, request("POST", length=3, expects=True))
     streamed = StreamedBody(lambda: None)
-    scene.exchange.carry(open_stream(streamed), 3, streamed)
+    scene.exchange.set_body(open_stream(streamed), 3, streamed)
     return scene, streamed
 
 
@@ -429,12 +469,12 @@ def test_a_connection_outlives_a_response_only_if_its_body_is_out_of_the_way(sta
 
     scene = Scene(app, request("POST", length=CHUNKED))
     if state == "complete":
-        scene.exchange.carry(io.BytesIO(b"abc"), 3)
+        scene.exchange.set_body(io.BytesIO(b"abc"), 3)
     elif state == "draining":
         scene.service.draining = True
     else:
         streamed = StreamedBody(lambda: None)
-        scene.exchange.carry(open_stream(streamed), CHUNKED, streamed)
+        scene.exchange.set_body(open_stream(streamed), CHUNKED, streamed)
         if state != "coming":
             streamed.end(RequestBodyError(400, "x") if state == "cut" else None)
     data = scene.run()
@@ -451,7 +491,7 @@ def test_an_application_stopped_by_a_client_that_stopped_sending_is_torn():
     scene = Scene(app, request("POST", length=10))
     streamed = StreamedBody(lambda: None)
     streamed.end(ClientDisconnected("closed"))
-    scene.exchange.carry(open_stream(streamed), 10, streamed)
+    scene.exchange.set_body(open_stream(streamed), 10, streamed)
     assert scene.run() == b""
     assert scene.output.state is OutputState.BROKEN
 
@@ -460,8 +500,8 @@ def test_a_client_that_goes_is_known_to_the_body_and_the_application():
     """The event is set, and a reader that waits is woken."""
     scene = Scene(None, request("POST", length=10))
     streamed = StreamedBody(lambda: None)
-    scene.exchange.carry(open_stream(streamed), 10, streamed)
-    scene.exchange.client_gone()
+    scene.exchange.set_body(open_stream(streamed), 10, streamed)
+    scene.exchange.connection_lost()
     assert scene.exchange.disconnected.is_set()
     with pytest.raises(ClientDisconnected):
         streamed.readall()
@@ -470,7 +510,7 @@ def test_a_client_that_goes_is_known_to_the_body_and_the_application():
 def test_a_client_that_closes_is_known_to_the_application_alone():
     """Its response may still be wanted."""
     scene = Scene(None)
-    scene.exchange.client_closed()
+    scene.exchange.eof_received()
     assert scene.exchange.disconnected.is_set()
 
 

@@ -139,16 +139,16 @@ def test_reading_pauses_above_the_high_mark_and_resumes_below_the_low_one():
     resume = Signal()
     body = StreamedBody(resume)
     assert not body.feed(b"x" * HIGH_WATER)
-    assert body.hungry
+    assert body.waits_for_client
     assert body.feed(b"x")
-    assert not body.hungry
+    assert not body.waits_for_client
     stream = io.BufferedReader(body, 1024)
     stream.read(HIGH_WATER - LOW_WATER)
     assert resume.count == 0
-    assert not body.hungry
+    assert not body.waits_for_client
     stream.read(1024)
     assert resume.count == 1
-    assert body.hungry
+    assert body.waits_for_client
     stream.read(1024)
     assert resume.count == 1
 
@@ -164,7 +164,7 @@ def test_a_pause_lasts_until_the_reader_ends_it():
     body.end()
     stream.read()
     assert resume.count == 1
-    assert not body.hungry
+    assert not body.waits_for_client
 
 
 def test_reading_to_the_end_resumes_too(reader):
@@ -189,17 +189,17 @@ def test_hunger_is_counted_from_what_happened_last(monkeypatch):
     now = 10.0
     monkeypatch.setattr(request_body, "monotonic", lambda: now)
     body = StreamedBody(lambda: None)
-    assert body.hungry_since == 10
+    assert body.waiting_since == 10
     now = 11.0
     body.feed(b"x")
-    assert body.hungry_since == 11
+    assert body.waiting_since == 11
     body.feed(b"x" * HIGH_WATER)
-    assert body.hungry_since == inf
+    assert body.waiting_since == inf
     now = 12.0
     open_stream(body).read(HIGH_WATER)
-    assert body.hungry_since == 12
+    assert body.waiting_since == 12
     body.end()
-    assert body.hungry_since == inf
+    assert body.waiting_since == inf
 
 
 # Clients that wait to be asked
@@ -211,11 +211,11 @@ def test_a_client_that_waits_is_asked_once_when_the_reader_would_wait(reader, mo
     monkeypatch.setattr(request_body, "monotonic", lambda: now)
     body, ask = StreamedBody(lambda: None), Signal()
     body.ask_first(ask)
-    assert body.hungry_since == inf
+    assert body.waiting_since == inf
     now = 20.0
     result = reader.submit(open_stream(body).read)
     ask.wait()
-    assert body.hungry_since == 20
+    assert body.waiting_since == 20
     body.feed(b"a")
     body.feed(b"b")
     body.end()
@@ -228,7 +228,7 @@ def test_a_client_that_did_not_wait_is_not_asked():
     body, ask = StreamedBody(lambda: None), Signal()
     body.feed(b"abc")
     body.ask_first(ask)
-    assert body.hungry
+    assert body.waits_for_client
     body.end()
     assert open_stream(body).read() == b"abc"
     assert ask.count == 0
@@ -279,11 +279,11 @@ def test_a_thread_that_may_receive_completes_the_body():
     """What was fed comes first; the loop is told once, at the end, how much need not be read."""
     resume = Signal()
     body, held = paused(resume)
-    body.lend(Source(b"abc", b"def", b"next request"), 6)
+    body.receive_directly(Source(b"abc", b"def", b"next request"), 6)
     assert open_stream(body).read() == held + b"abcdef"
     assert body.whole
-    assert (resume.count, body.returned(), body.returned()) == (1, 6, 0)
-    assert not body.hungry
+    assert (resume.count, body.take_received(), body.take_received()) == (1, 6, 0)
+    assert not body.waits_for_client
 
 
 @pytest.mark.parametrize(
@@ -293,11 +293,11 @@ def test_a_thread_that_gets_nothing_leaves_it_to_the_loop(reader, error):
     """Whether there is nothing yet, or never will be: the loop finds out."""
     resume = Signal()
     body, held = paused(resume)
-    body.lend(Source(b"abc", error, b"never"), 10)
+    body.receive_directly(Source(b"abc", error, b"never"), 10)
     result = reader.submit(open_stream(body).read)
     resume.wait()
-    assert body.returned() == 3
-    assert body.hungry
+    assert body.take_received() == 3
+    assert body.waits_for_client
     assert not body.feed(b"defghij")
     body.end()
     assert result.result(PATIENCE) == held + b"abcdefghij"
@@ -308,16 +308,16 @@ def test_the_right_to_receive_can_be_taken():
     """Once the body has ended nothing more is received, and what was taken is told."""
     body, _ = paused()
     source = Source(b"abc", b"def")
-    body.lend(source, 10)
+    body.receive_directly(source, 10)
     stream = io.BufferedReader(body, 4)
     stream.read(10)
-    assert body.returned() == 0
+    assert body.take_received() == 0
     body.end(ClientDisconnected("gone"))
     # Three bytes more may stand in the buffer of the reader.
     with pytest.raises(ClientDisconnected):
         stream.read(4)
     assert source.pieces == [b"def"]
-    assert body.returned() == 3
+    assert body.take_received() == 3
 
 
 def test_a_body_that_was_read_meanwhile_is_the_loops():
@@ -326,7 +326,7 @@ def test_a_body_that_was_read_meanwhile_is_the_loops():
     body, held = paused(resume)
     stream = open_stream(body)
     assert stream.read(len(held)) == held
-    body.lend(Source(b"abc"), 3)
+    body.receive_directly(Source(b"abc"), 3)
     assert resume.count == 1
     body.feed(b"xyz")
     body.end()
@@ -350,9 +350,9 @@ def test_any_way_of_arrival_gives_the_same(reader, steps, asked):
         pieces = [piece for _, piece in group]
         if by_thread and may_lend:
             source = Source(*pieces)
-            body.lend(source, ahead)
+            body.receive_directly(source, ahead)
             resume.wait()
-            ahead -= body.returned()
+            ahead -= body.take_received()
             pieces, may_lend = source.pieces, False
         for piece in pieces:
             ahead -= len(piece)

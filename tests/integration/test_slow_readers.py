@@ -29,8 +29,11 @@ def tls_options(tmp_path):
     return {"certfile": str(chain), "keyfile": str(key)}
 
 
-def connected(port, *, tls):
-    """A client with a small receive buffer, which has sent a request."""
+REQUEST = b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"
+
+
+def connected(port, request=REQUEST, *, tls):
+    """A client with a small receive buffer, which has sent ``request``."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.settimeout(PATIENCE)
@@ -39,7 +42,7 @@ def connected(port, *, tls):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         CA.configure_trust(context)
         client = context.wrap_socket(client, server_hostname="localhost")
-    client.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    client.sendall(request)
     return client
 
 
@@ -71,3 +74,30 @@ def test_a_client_that_does_not_read_costs_the_loop_nothing(
         assert len(drains) < 50
         received = b"".join(iter(lambda: client.recv(1_000_000), b""))
     assert received.partition(b"\r\n\r\n")[2] == BLOCK * BLOCKS
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(("memory", "spool"), [(0, 0), (0, 64), (64, 128)])
+def test_the_loop_never_waits_for_space_for_its_own_responses(
+    serve_on_loops, tls_options, tls, memory, spool
+):
+    """A refusal is sent, and other clients are served, however small the buffers are."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [environ["wsgi.input"].read()]
+
+    options = tls_options if tls else {}
+    server = serve_on_loops(
+        app, response_buffer=memory, response_spool=spool, request_buffering="on", **options
+    )
+    with connected(server.port, b"nonsense\r\n\r\n", tls=tls) as client:
+        assert b"".join(iter(lambda: client.recv(1000), b"")).startswith(b"HTTP/1.1 400 ")
+    expecting = (
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
+        b"Expect: 100-continue\r\nConnection: close\r\n\r\n"
+    )
+    with connected(server.port, expecting, tls=tls) as client:
+        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"ok")
+        assert b"".join(iter(lambda: client.recv(1000), b"")).endswith(b"ok")

@@ -180,7 +180,7 @@ def test_a_thread_that_reads_on_after_the_response_does_not_wait_for_ever(serve_
     eventually(lambda: readers)
     connection = only_connection(server)
     # All that there was has been received, and the thread waits.
-    eventually(lambda: (body := connection._body) is not None and body.stream.hungry)
+    eventually(lambda: (body := connection._body) is not None and body.stream.waits_for_client)
     held.set()
     code, fields, body = client.read_response()
     assert (code, fields["connection"], body) == (200, "close", b"thank you")

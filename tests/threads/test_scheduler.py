@@ -32,7 +32,7 @@ class FakeExchange:
         self.given_up = 0
         self.record = RequestRecord(None, ("", 0), "id", 0.0, 0.0)
 
-    def give_up(self):
+    def release_body(self):
         self.given_up += 1
 
     def run(self):

@@ -1,4 +1,4 @@
-"""Looking into threads that hang, and interrupting them."""
+"""The stacks of threads that hang."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from threading import Event, Thread, get_ident
 
 from support import PATIENCE, Gate, eventually
 
-from aiowsgi.exceptions import RequestTimedOut
-from aiowsgi.threads.stacks import interrupt, stack_of, stacks, thread_names
+from aiowsgi.threads.stacks import stack_of, stacks, thread_names
 
 
 def hang_here(gate):
@@ -31,40 +30,13 @@ def test_the_stack_of_a_thread():
 
 
 def test_there_is_no_such_thread():
-    """One that has ended has no stack, and cannot be interrupted."""
+    """One that has ended has no stack."""
     thread = Thread(target=get_ident)
     thread.start()
     ident = thread.ident
     thread.join(PATIENCE)
     # Another may have got its number, but not before the system has gone round all others.
     eventually(lambda: not stack_of(ident))
-    assert not interrupt(ident)
-
-
-def test_a_thread_is_interrupted():
-    """The exception is none that a handler for everything takes."""
-    begun, caught = Event(), []
-
-    def spin():
-        try:
-            while True:
-                begun.set()
-                sum(range(100))
-        except Exception:
-            caught.append("by mistake")
-
-    def run():
-        try:
-            spin()
-        except RequestTimedOut as error:
-            caught.append(error)
-
-    thread = Thread(target=run)
-    thread.start()
-    assert begun.wait(PATIENCE)
-    assert interrupt(thread.ident)
-    thread.join(PATIENCE)
-    assert [type(error) for error in caught] == [RequestTimedOut]
 
 
 def waits_here(entered, leave):

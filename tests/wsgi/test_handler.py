@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from threading import Thread
 
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import read_response
+from support import PATIENCE, read_response
 
 from aiowsgi.exceptions import ApplicationError, ClientDisconnected, RequestBodyError
 from aiowsgi.http1.response import response_context
@@ -809,3 +810,68 @@ def test_what_h11_finds_incomplete_is_incomplete():
     ).whole
     with pytest.raises(h11.RemoteProtocolError):
         read_response(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", closed=True)
+
+
+# Threads of the application
+
+
+class MeetingSink(FakeSink):
+    """Has another thread call write() while the first one is in ``method``."""
+
+    def __init__(self, method):
+        super().__init__()
+        self.meeting = method
+        self.errors = []
+        self.other = None
+
+    def meet(self, method):
+        if method == self.meeting and self.other is not None:
+            write, self.other = self.other, None
+            thread = Thread(target=self.attempt, args=(write,))
+            thread.start()
+            thread.join(PATIENCE)
+
+    def attempt(self, write):
+        try:
+            write(b"other")
+        except ApplicationError as error:
+            self.errors.append(str(error))
+
+    def context(self):
+        self.meet("context")
+        return super().context()
+
+    def send(self, *buffers, last):
+        self.meet("send")
+        super().send(*buffers, last=last)
+
+
+@pytest.mark.parametrize("method", ["context", "send"])
+@pytest.mark.parametrize("way", ["write", "list", "iterable"])
+def test_two_threads_that_send_at_once_make_one_message(method, way):
+    """While one thread makes or sends a block, write() in another is an error and sends nothing."""
+    sink = MeetingSink(method)
+
+    def app(environ, start_response):
+        sink.other = write = start_response("200 OK", [("Content-Length", "5")])
+        if way == "write":
+            write(b"first")
+            return []
+        return [b"first"] if way == "list" else iter((b"first",))
+
+    run(app, sink)
+    assert len(sink.errors) == 1
+    assert "another thread" in sink.errors[0]
+    assert sink.seen.body == b"first"
+    assert sink.data.count(b"HTTP/1.1") == 1
+    assert sink.seen.whole
+
+
+def test_an_error_while_another_thread_sends_tears_the_response():
+    """There can be no error page in the middle of a message."""
+    sink = MeetingSink("context")
+    response = Response(sink)
+    response.start_response("200 OK", [])
+    sink.other = lambda block: response.fail(ValueError("other"))
+    response.write(b"first")
+    assert sink.aborted
