@@ -120,7 +120,7 @@ def behind_proxies(
         peer.scheme,
     )
     facts = proxy.apply_forwarded(request.fields, seen, trusted)
-    if facts.fields is request.fields and facts[:3] == seen and not facts.prefix:
+    if facts == (*seen, None, None, "", request.fields):
         return request, peer, script_name
     fields = facts.fields
     if facts.authority is not None:

@@ -1,6 +1,6 @@
 """Addresses, listening sockets, TLS contexts, and accepting connections.
 
-Here are the values that ``--bind`` accepts, the sockets that are opened or inherited for them, the
-files of unix sockets, and how listening sockets are closed without losing a connection that the
-kernel has already completed. HTTP, options and worker processes do not belong here.
+This package parses the values of ``--bind``, opens or inherits sockets, manages the files of unix
+sockets, accepts connections, and closes listening sockets without losing a connection. HTTP,
+options and worker processes do not belong here.
 """

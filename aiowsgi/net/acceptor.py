@@ -1,8 +1,8 @@
-"""Accepting connections from one listening socket.
+"""Accepts connections from one listening socket.
 
-asyncio's own servers log an error every second once descriptors have run out, while the clients
-wait. Here accepting is ours: it can be paused and resumed on any loop, says once that it had to
-pause, and gives a new connection to whoever makes the protocol.
+It replaces asyncio's servers, which log an error every second when the process runs out of
+descriptors. An `Acceptor` can be paused and resumed on any event loop, logs once that it had to
+pause, and passes new connections to a callback.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ __all__ = ["Acceptor"]
 logger = logging.getLogger("aiowsgi.server")
 
 ACCEPT_BATCH: Final = 32
-"""Connections accepted before the others have their turn. A guess."""
+"""Maximum number of connections accepted in one step of the event loop. A guess."""
 
 RETRY_DELAY: Final = 0.1
-"""Seconds until accepting is tried again after the system had no room for one more."""
+"""Seconds until accepting is tried again after the process ran out of descriptors or memory."""
 
 YIELD_DELAY: Final = 0.005
-"""Seconds for which a connection is left to another process that should have it: enough for one
-that is awake, little for a client if none is. Measured: with two milliseconds it often does not."""
+"""Seconds for which a connection is left to another process that should accept it: enough for an
+awake process, and a short delay if there is none. Measured: 2 ms are often too short."""
 
-# accept(2): errors of the connection that was to be accepted, not of the listener.
+# Errors of accept(2) that concern the new connection, not the listening socket.
 _CONNECTION_ERRORS: Final = frozenset(
     (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH)
 )
 
 
 class Acceptor:
-    """Accepts on one listening socket, which stays its owner's, and hands connections over."""
+    """Accepts connections of one listening socket and passes them to a callback."""
 
     def __init__(
         self,
@@ -59,23 +59,23 @@ class Acceptor:
         self._is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
-        # Connections to accept if another process does not take the next one.
+        # Number of connections to accept after the next yield in which no other process accepts.
         self._left_over = 1
-        # Registered with the loop.
+        # Whether the socket is registered with the event loop.
         self._active = False
-        # Will resume after the system had no room; None while not waiting for that.
+        # Timer that resumes accepting; None if accepting is not paused.
         self._retry: asyncio.TimerHandle | None = None
-        # That it had none has been logged, and it has had none since.
+        # Whether the pause has been logged since the last successful accept.
         self._starving = False
 
     def start(self) -> None:
-        """Begin or go on accepting. Idempotent."""
+        """Start or resume accepting. Idempotent."""
         if not self._active:
             self._active = True
             self._loop.add_reader(self._listener.fileno(), self._ready)
 
     def stop(self) -> None:
-        """Accept nothing until `start`; what has connected waits in the kernel. Idempotent."""
+        """Stop accepting until `start`; new connections wait in the backlog. Idempotent."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -84,7 +84,7 @@ class Acceptor:
             self._loop.remove_reader(self._listener.fileno())
 
     def has_pending(self) -> bool:
-        """Whether somebody has connected and waits to be accepted."""
+        """Return whether a connection waits in the backlog."""
         return bool(self._poll.poll(0))
 
     def _ready(self) -> None:
@@ -95,14 +95,15 @@ class Acceptor:
                 self.stop()
                 self._retry = self._loop.call_later(YIELD_DELAY, self._take)
                 return
-            # To ask costs less than an accept in vain, which is what most would end with.
+            # poll() costs less than an accept() that fails, which usually would be the last one.
             if not self._accept() or not self.has_pending():
                 return
 
     def _take(self) -> None:
-        """Accept what was left to another process and is still there.
+        """Accept connections that were left to another process and are still waiting.
 
-        More each time: where the other is stuck, clients shall not wait for it one by one.
+        The number doubles each time, so that clients do not wait one by one for a process that is
+        stuck.
         """
         self._resume()
         for _ in range(self._left_over):
@@ -112,7 +113,7 @@ class Acceptor:
         self._left_over = min(2 * self._left_over, ACCEPT_BATCH)
 
     def _accept(self) -> bool:
-        """Accept one; returns whether to go on."""
+        """Accept one connection; return whether to try another."""
         try:
             connection, _address = self._listener.accept()
         except (BlockingIOError, InterruptedError):
@@ -130,15 +131,16 @@ class Acceptor:
         return True
 
     def _send_at_once(self, connection: socket.socket) -> None:
-        """Turn Nagle's algorithm off: it would hold the second of two small writes back until the
-        client's delayed acknowledgement of the first."""
-        # Here, where it is one call: what uvloop's transports show as theirs makes a socket for it.
-        # An error means that the client has gone already, which will be found out.
+        """Disable Nagle's algorithm, which delays the second of two small writes until the client's
+        delayed acknowledgement of the first."""
+        # On the accepted socket this is one system call; uvloop's transport would create a socket
+        # object first. An error means that the client has disconnected, which the transport will
+        # notice.
         with suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _wait_for_room(self, error: OSError) -> None:
-        """Pause, not spin: the listener stays readable for as long as it is not accepted from."""
+        """Pause accepting: the socket stays readable, so the event loop would spin."""
         if not self._starving:
             logger.warning("accepting is paused: %s", error)
             self._starving = True

@@ -1,19 +1,18 @@
-"""Bind addresses: what ``--bind`` and ``--admin`` accept, as values.
+"""Parses bind addresses: the values of ``--bind`` and ``--admin``.
 
-Text becomes one of three frozen values here and becomes text again; nothing is resolved, opened or
-looked up, so that ``--check-config`` can judge an address on another machine than the one which
-will bind it. Sockets must not live here (``net/listeners.py``), nor the peers that are proxies
-(``proxy/headers.py``). `parse_ip` reads the addresses of peers for all who compare or print them.
+Text becomes one of three frozen values and can be converted back. Nothing is resolved or opened, so
+``--check-config`` works on another machine than the one that will bind the address. `parse_ip`
+parses the addresses of peers for the whole project. Sockets belong to ``net/listeners.py``.
 
 ============================  ==================================================================
 ``host:port``                 an IPv4 address or a name; the name is resolved when it is bound
-``[::1]:port``                an IPv6 address, a zone (``%eth0``) allowed
-``:port``                     every interface, IPv6 and IPv4
-``unix:path``, ``unix:@name``  a unix socket; the second form is Linux's abstract namespace
-``fd://n``                    a listening socket that the process was started with
+``[::1]:port``                an IPv6 address, with an optional zone (``%eth0``)
+``:port``                     all interfaces, IPv6 and IPv4
+``unix:path``, ``unix:@name``  a unix socket; the second form is in Linux's abstract namespace
+``fd://n``                    a listening socket that the process has inherited
 ============================  ==================================================================
 
-``str()`` of a value is its canonical text: parsing that gives the value back.
+``str()`` of a value is its canonical text, which parses to an equal value.
 """
 
 from __future__ import annotations
@@ -35,13 +34,14 @@ class TcpAddress:
     host: str
     """An IPv4 address, an IPv6 address without brackets, a name, or empty for all interfaces."""
     port: int
-    """0 lets the kernel choose one."""
+    """The port; 0 lets the kernel choose one."""
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def url(self, scheme: str = "http") -> str:
-        """The address as a link for the start-up line; RFC 6874 spells a zone with ``%25``."""
+        """Return the address as a URL for the start-up line; RFC 6874 writes a zone with
+        ``%25``."""
         authority = str(TcpAddress(self.host or "::", self.port))
         return f"{scheme}://{authority.replace('%', '%25')}"
 
@@ -55,14 +55,14 @@ class UnixAddress:
 
     @property
     def abstract(self) -> bool:
-        """No file stands for the socket (unix(7)); the kernel removes the name by itself."""
+        """Whether the socket has no file (unix(7)); the kernel removes the name by itself."""
         return self.path.startswith("@")
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
 
     def url(self, scheme: str = "http") -> str:  # noqa: ARG002 - no URL scheme names a unix socket
-        """The canonical text, which is what curl and proxies are configured with."""
+        """Return the canonical text, the form used in the configuration of curl and of proxies."""
         return str(self)
 
 
@@ -76,7 +76,7 @@ class FdAddress:
         return f"fd://{self.fd}"
 
     def url(self, scheme: str = "http") -> str:  # noqa: ARG002 - what it is bound to is not known yet
-        """The canonical text; the bound address is known only once it has been opened."""
+        """Return the canonical text; the bound address is known only after opening."""
         return str(self)
 
 
@@ -84,9 +84,9 @@ BindAddress: TypeAlias = TcpAddress | UnixAddress | FdAddress
 
 
 def parse_bind(text: str) -> BindAddress:
-    """Read one bind address in any of the forms above.
+    """Parse a bind address in any of the forms above.
 
-    Raises ConfigError, whose message quotes ``text`` and says how it should be written.
+    Raises ConfigError; the message quotes ``text`` and says how to write it.
     """
     if text.startswith("unix:"):
         return _parse_unix(text)
@@ -96,10 +96,10 @@ def parse_bind(text: str) -> BindAddress:
 
 
 def parse_ip(text: str) -> IPv4Address | IPv6Address:
-    """Read the address of a peer, which may be IPv4 in IPv6 clothes.
+    """Parse the IP address of a peer; an IPv4-mapped IPv6 address becomes IPv4.
 
-    A dual-stack socket shows an IPv4 client as ``::ffff:192.0.2.1`` (RFC 4291 section 2.5.5.2); it
-    is the same client, and must not slip past a rule written for 192.0.2.1. Raises ValueError.
+    A dual-stack socket reports an IPv4 client as ``::ffff:192.0.2.1`` (RFC 4291 section 2.5.5.2). A
+    rule for 192.0.2.1 must match it. Raises ValueError.
     """
     address = ip_address(text)
     return getattr(address, "ipv4_mapped", None) or address
@@ -111,13 +111,13 @@ _PORT: Final = re.compile(r"[0-9]{1,5}")
 _DESCRIPTOR: Final = re.compile(r"fd://([0-9]{1,7})")
 
 _NAME: Final = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_-]{1,63}\.?")
-"""RFC 1123 section 2.1, and the underscore, which container networks do use."""
+"""RFC 1123 section 2.1, and the underscore, which container networks use."""
 
 _LIKE_IPV4: Final = re.compile(r"(?:.*\.)?[0-9]+\.?")
-"""A last label of digits can only be meant as an IPv4 address: no such top-level domain exists."""
+"""A name whose last label is digits must be an IPv4 address: no such top-level domain exists."""
 
 _NAME_MAX: Final = 253
-"""Characters of a whole name (RFC 1035 section 2.3.4, without the root's length octet)."""
+"""Maximum length of a name (RFC 1035 section 2.3.4, without the root's length octet)."""
 
 
 def _parse_unix(text: str) -> UnixAddress:

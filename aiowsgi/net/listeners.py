@@ -1,14 +1,13 @@
-"""Listening sockets: opened, inherited, described, and given back.
+"""Opens, inherits, describes and closes listening sockets.
 
-From bind addresses to sockets that listen, without an event loop: everything here happens before
-the loop runs or after it has ended, so a call may block for as long as a name takes to resolve.
-Addresses as text belong to ``net/address.py``, the files of unix sockets to ``net/unix_socket.py``,
-TLS to ``net/tls.py``, accepting to the server.
+Everything here runs before the event loop starts or after it has ended, so a call may block, for
+example while a name is resolved. Addresses as text belong to ``net/address.py``, the files of unix
+sockets to ``net/unix_socket.py``, TLS to ``net/tls.py``, accepting to ``net/acceptor.py``.
 
-**Ownership.** `Listeners` owns its sockets and their files. `Listeners.close` is safe in a forked
-worker, and after another server has taken over the path: neither removes a file.
+**Ownership.** `Listeners` owns its sockets and their files. `Listeners.close` does not remove a
+file in a forked worker, or after another server has replaced the file.
 
-**Errors** become `BindError`: one line that names the address and says what is wrong with it.
+**Errors** become `BindError`: one line with the address and the reason.
 """
 
 from __future__ import annotations
@@ -38,16 +37,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenOptions:
-    """How new sockets are made; inherited ones keep what their maker chose."""
+    """Options of new sockets; inherited sockets are not changed."""
 
     backlog: int = 2048
-    """Connections that the kernel keeps for us before they are accepted (listen(2))."""
+    """Maximum number of connections that wait to be accepted (listen(2))."""
     reuse_port: bool = False
-    """SO_REUSEPORT: several processes bind one TCP port, the kernel deals out the connections."""
+    """SO_REUSEPORT: several processes bind one TCP port, and the kernel distributes the
+    connections."""
     umask: int | None = None
-    """Mask while a unix socket's file is created; None leaves the process's own."""
+    """Umask while a unix socket's file is created; None: that of the process."""
     uds_permissions: int | None = None
-    """Mode of a unix socket's file, whatever the mask; to connect takes write permission."""
+    """Mode of a unix socket's file, independent of the umask; clients need write permission."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +56,23 @@ class Listener:
 
     socket: socket.socket
     address: BindAddress
-    """What the socket is bound to, the kernel's choice of port included."""
+    """The bound address, with the port that the kernel chose."""
     name: str = ""
-    """``FileDescriptorName=`` of systemd's socket unit; empty for all others."""
+    """``FileDescriptorName=`` of systemd's socket unit, else empty."""
     file: SocketFile | None = None
-    """None where no file of ours stands for the socket."""
+    """The file of a unix socket that this process has bound; else None."""
     inherited: bool = False
-    """It was opened by another process, which may go on listening when we have closed it."""
+    """The socket was opened by another process, which may use it after this one has closed it."""
 
     def close(self) -> None:
-        """Close the socket and remove its file if it is still ours. Idempotent."""
+        """Close the socket and remove its file if no other server has replaced it. Idempotent."""
         if self.file is not None and self.socket.fileno() >= 0:
             self.file.remove()
         self.socket.close()
 
 
 class Listeners:
-    """The listeners of a server, in the order of their binds."""
+    """The listening sockets of a server, in the order of ``--bind``."""
 
     def __init__(self, listeners: Sequence[Listener] = ()) -> None:
         self._listeners = tuple(listeners)
@@ -85,30 +85,30 @@ class Listeners:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """The bare sockets, for the event loop."""
+        """The socket objects."""
         return [listener.socket for listener in self]
 
     def urls(self, scheme: str = "http") -> list[str]:
-        """A link or an address for each listener, for the start-up line."""
+        """Return a URL or an address of each socket, for the start-up line."""
         return [listener.address.url(scheme) for listener in self]
 
     def close(self) -> None:
-        """Stop listening. Idempotent; connections that were accepted live on."""
+        """Close all sockets. Idempotent; accepted connections stay open."""
         for listener in self:
             listener.close()
 
 
 def open_listeners(addresses: Sequence[BindAddress], options: ListenOptions) -> Listeners:
-    """Open every address, or none: at the first failure those already open are closed again.
+    """Open all addresses, or none: after an error the sockets that are open are closed.
 
-    A name that resolves to several addresses gives a listener for each that this machine has; with
-    port 0 they share one port. Raises BindError.
+    A name with several addresses gets a socket for each that this machine has; port 0 becomes the
+    same port on all of them. Raises BindError.
     """
     return _all_or_none((address, partial(_open, address, options)) for address in addresses)
 
 
 def bound_address(sock: socket.socket) -> BindAddress:
-    """What getsockname(2) says of a socket, as a bind address; its ``url()`` is for people."""
+    """Return the bound address of a socket (getsockname(2))."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         path = os.fsdecode(name)
@@ -140,7 +140,7 @@ def _open(address: BindAddress, options: ListenOptions) -> list[Listener]:
 
 @contextmanager
 def _new_socket(family: int) -> Iterator[socket.socket]:
-    """A non-blocking stream socket, which is closed if the block fails."""
+    """Create a non-blocking stream socket, which is closed if the block fails."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.settimeout(0)
     try:
@@ -154,22 +154,22 @@ def _new_socket(family: int) -> Iterator[socket.socket]:
 
 
 class _Endpoint(NamedTuple):
-    """One address of a host, as the socket calls take it."""
+    """One address of a host, as the socket functions take it."""
 
     family: int
     host: str
     rest: tuple[int, ...] = ()
-    """Flow and scope of an IPv6 address."""
+    """Flow information and scope of an IPv6 address."""
 
 
 _ALL: Final = _Endpoint(socket.AF_INET6, "::")
 _ALL_IPV4: Final = _Endpoint(socket.AF_INET, "0.0.0.0")  # noqa: S104 - only where it is asked for
 
 _ABSENT: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
-"""What the kernel answers where it has no such address, or no IPv6 at all."""
+"""Errors for an address that this machine does not have, or if the kernel has no IPv6."""
 
 _PORT_ATTEMPTS: Final = 16
-"""Tries to find one port that is free on all addresses of a host; a guess, failures are rare."""
+"""Attempts to find one port that is free on all addresses of a host. A guess; failures are rare."""
 
 
 def _open_tcp(address: TcpAddress, options: ListenOptions) -> list[socket.socket]:
@@ -180,14 +180,14 @@ def _open_tcp(address: TcpAddress, options: ListenOptions) -> list[socket.socket
         try:
             return _open_endpoints(endpoints, 0, options)
         except OSError as error:
-            # The port that the kernel chose on the first address is taken on another.
+            # The port that the kernel chose on the first address is in use on another.
             if error.errno != errno.EADDRINUSE:
                 raise
     return _open_endpoints(endpoints, address.port, options)
 
 
 def _open_wildcard(port: int, options: ListenOptions) -> socket.socket:
-    """One socket for both families; IPv4 alone where the kernel has no IPv6."""
+    """Open one socket for IPv4 and IPv6; an IPv4 socket if the kernel has no IPv6."""
     try:
         return _listen(_ALL, port, options)
     except OSError as error:
@@ -201,14 +201,14 @@ def _resolve(address: TcpAddress) -> list[_Endpoint]:
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     endpoints = (_Endpoint(family, str(name[0]), name[2:]) for family, _, _, _, name in found)
-    # A hosts file that gives an address twice must not make us collide with ourselves.
+    # A hosts file may list an address twice, which could not be bound twice.
     return list(dict.fromkeys(endpoints))
 
 
 def _open_endpoints(
     endpoints: list[_Endpoint], port: int, options: ListenOptions
 ) -> list[socket.socket]:
-    """Listen on every endpoint that exists here, all on one port."""
+    """Listen on every endpoint that this machine has, all on one port."""
     opened: list[socket.socket] = []
     absent: OSError | None = None
     with ExitStack() as undo:
@@ -232,12 +232,12 @@ def _open_endpoints(
 
 def _listen(endpoint: _Endpoint, port: int, options: ListenOptions) -> socket.socket:
     with _new_socket(endpoint.family) as sock:
-        # A restart must not wait for the connections of the process before it (TIME_WAIT).
+        # A restart must not fail because of the old process's connections (TIME_WAIT).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if options.reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if endpoint.family == socket.AF_INET6:
-            # Not left to net.ipv6.bindv6only: an option means the same on every machine.
+            # Do not depend on net.ipv6.bindv6only: a bind address means the same on every machine.
             only = endpoint.host != _ALL.host
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
         sock.bind((endpoint.host, port, *endpoint.rest))
@@ -272,11 +272,10 @@ _ACTIVATION_VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def open_activated(environ: MutableMapping[str, str]) -> Listeners:
-    """Take over the sockets of systemd's socket activation, in the order of the unit.
+    """Inherit the sockets of systemd's socket activation, in the order of the unit.
 
-    Empty where no socket unit started this process; otherwise these stand in for the default bind.
-    The variables are removed from ``environ``, for they are not meant for child processes.
-    Raises BindError (sd_listen_fds_with_names(3)).
+    Empty if this process was not socket-activated. Removes the variables from ``environ``, because
+    child processes must not see them. Raises BindError (sd_listen_fds_with_names(3)).
     """
     pid, count, names = (environ.pop(name, "") for name in _ACTIVATION_VARIABLES)
     if pid != str(os.getpid()):
@@ -291,7 +290,7 @@ def open_activated(environ: MutableMapping[str, str]) -> Listeners:
 
 
 def _inherit(address: FdAddress, name: str = "") -> list[Listener]:
-    """Adopt a descriptor; one that is refused stays open, for it is not ours."""
+    """Inherit a descriptor; if it is refused, it stays open, because it belongs to the caller."""
     sock = socket.socket(fileno=address.fd)
     if not _is_listening_stream(sock):
         sock.detach()
@@ -324,11 +323,11 @@ _REASONS: Final = {
 
 @contextmanager
 def _bind_errors(address: BindAddress) -> Iterator[None]:
-    """Translate what the operating system says of an address."""
+    """Translate OSError to BindError for an address."""
     try:
         yield
     except OSError as error:
-        # gaierror has numbers of its own, which must not be read as errno.
+        # gaierror has numbers of its own, which must not be looked up as errno.
         known = None if isinstance(error, socket.gaierror) else _REASONS.get(error.errno or 0)
         reason = known or (error.strerror or str(error)).lower()
         raise BindError(f"cannot listen on {address}: {reason}") from error

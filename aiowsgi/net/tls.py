@@ -1,18 +1,17 @@
-"""TLS: contexts made from files and replaced when these change; client certificates as environ.
+"""Creates TLS contexts from files, and the environ variables of a TLS connection.
 
-Only certificates and settings live here; accepting, handshakes and what to do with a client that
-speaks no TLS are ``connection/handshake.py``'s. The ``ssl`` module is imported when the first
-context is made: a Python without OpenSSL can serve plain HTTP.
+Accepting, handshakes, and clients that do not speak TLS belong to ``connection/handshake.py``. The
+``ssl`` module is imported when the first context is created, so that a Python without OpenSSL can
+serve plain HTTP.
 
-**Renewal.** `ServerContexts` makes a whole new context and hands it to new connections; a
-connection keeps the context that it began with. The alternatives were weighed: loading new files
-into the old context leaves its session tickets valid, so that a client whose authority was just
-removed resumes its session unchecked; and swapping contexts in ``sni_callback`` does not carry over
-the settings of client verification, nor does it run for a client that sends no server name.
+**Renewal.** `ServerContexts` creates a whole new context for new connections; existing connections
+keep theirs. The alternatives are worse. Loading new files into the existing context leaves its
+session tickets valid, so that a client whose authority was removed could resume its session.
+Switching contexts in ``sni_callback`` does not apply the new context's client verification, and the
+callback does not run for a client that sends no server name.
 
 **Policy.** TLS 1.2 and 1.3, forward secrecy and authenticated encryption only (RFC 9325 section
-4.2), no compression (RFC 9325 section 3.3), no renegotiation (section 3.5), ALPN ``http/1.1``
-(RFC 7301).
+4.2), no compression (section 3.3), no renegotiation (section 3.5), ALPN ``http/1.1`` (RFC 7301).
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["ServerContexts", "TLSFiles", "client_certificate_environ", "server_context"]
 
 _CIPHERS_TLS12: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""OpenSSL's words; the suites of TLS 1.3 are all acceptable and are not governed by them."""
+"""OpenSSL's cipher list for TLS 1.2; all suites of TLS 1.3 are acceptable and not affected."""
 
 _CERT_REQS: Final = {
     "none": "CERT_NONE",
     "optional": "CERT_OPTIONAL",
     "required": "CERT_REQUIRED",
-    # The numbers of ssl.VerifyMode, which gunicorn and uvicorn take.
+    # The numbers of ssl.VerifyMode, which gunicorn and uvicorn accept.
     "0": "CERT_NONE",
     "1": "CERT_OPTIONAL",
     "2": "CERT_REQUIRED",
@@ -41,22 +40,22 @@ _CERT_REQS: Final = {
 
 
 class TLSFiles(NamedTuple):
-    """The options that make a context, as the operator gives them."""
+    """The options from which a context is created."""
 
     certfile: str
-    """PEM: the server's certificate, then those between it and a root."""
+    """PEM file: the server's certificate, followed by intermediate certificates."""
     keyfile: str | None = None
-    """PEM, not encrypted; None: the key stands in ``certfile``."""
+    """PEM file, not encrypted; None: the key is in ``certfile``."""
     ca_certs: str | None = None
-    """PEM: the authorities whose client certificates are believed."""
+    """PEM file: the authorities that may sign client certificates."""
     cert_reqs: str | int = "none"
     """Client certificates: ``none``, ``optional``, ``required``, or 0, 1, 2."""
 
 
 def server_context(files: TLSFiles) -> ssl.SSLContext:
-    """Read the files and make a context for accepting connections.
+    """Read the files and create a context for accepting connections.
 
-    Raises ConfigError, whose message names the option and the file at fault.
+    Raises ConfigError; the message names the option and the file.
     """
     import ssl
 
@@ -71,16 +70,16 @@ def server_context(files: TLSFiles) -> ssl.SSLContext:
 
 
 class ServerContexts:
-    """The context for new connections, replaceable while the server runs."""
+    """Holds the context for new connections; it can be replaced while the server runs."""
 
     def __init__(self, files: TLSFiles) -> None:
         """Read the files; raises ConfigError like `server_context`."""
         self._files = files
         self.current = server_context(files)
-        """For every connection accepted from now on; replaced by `reload`, never altered."""
+        """The context of new connections; `reload` replaces it and never changes it."""
 
     def reload(self) -> None:
-        """Read the files again. On ConfigError the context before stays in use."""
+        """Read the files again. After a ConfigError the previous context stays in use."""
         self.current = server_context(self._files)
 
 
@@ -95,7 +94,7 @@ def _load_certificate(context: ssl.SSLContext, files: TLSFiles) -> None:
     _require(option, key, b"PRIVATE KEY-----", "private key")
 
     def refuse_password() -> NoReturn:
-        # Without this, OpenSSL asks on the terminal and the start hangs.
+        # Without a callback, OpenSSL would ask for the password on the terminal.
         raise ConfigError(f"{option}: {key!r} is encrypted; write it without a password")
 
     try:
@@ -129,7 +128,7 @@ def _load_authorities(context: ssl.SSLContext, files: TLSFiles) -> None:
 
 
 def _require(option: str, path: str, label: bytes, what: str) -> None:
-    """Find the plain mistakes first: OpenSSL's errors do not say which file they mean."""
+    """Check for simple mistakes: OpenSSL's errors do not name the file."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -159,18 +158,18 @@ _SHORT_NAMES: Final = {
     "surname": "SN",
     "userId": "UID",
 }
-"""OpenSSL's short names, which mod_ssl prints; an attribute without one keeps its long name."""
+"""OpenSSL's short names, which mod_ssl uses; an attribute without one keeps its long name."""
 
 _Name = tuple[tuple[tuple[str, str], ...], ...]
-"""A distinguished name as `ssl.SSLObject.getpeercert` gives it: a sequence of attribute sets."""
+"""A distinguished name in the form of `ssl.SSLObject.getpeercert`: a sequence of attribute sets."""
 
 
 def client_certificate_environ(ssl_object: ssl.SSLObject) -> dict[str, str]:
-    """Describe a TLS connection in the variables of Apache's mod_ssl, as PEP 3333 strings.
+    """Return the variables of Apache's mod_ssl for a TLS connection, as PEP 3333 strings.
 
-    ``ssl_object`` is what a transport's ``get_extra_info("ssl_object")`` gives after the handshake.
-    The answer holds for the whole connection: there is no renegotiation. ``SSL_CLIENT_VERIFY`` is
-    ``SUCCESS`` or ``NONE``; a certificate that does not verify never gets past the handshake.
+    ``ssl_object`` is the transport's ``get_extra_info("ssl_object")`` after the handshake. The
+    result is valid for the whole connection, because renegotiation is off. ``SSL_CLIENT_VERIFY`` is
+    ``SUCCESS`` or ``NONE``; the handshake fails if a certificate is not valid.
     """
     cipher = ssl_object.cipher()
     environ = {
@@ -200,7 +199,8 @@ def _certificate_environ(facts: dict[str, Any], der: bytes) -> dict[str, str]:
 
 
 def _distinguished_name(name: _Name) -> str:
-    """RFC 4514: the last attribute first, special characters escaped; UTF-8 as PEP 3333 has it."""
+    """Format a name by RFC 4514: the last attribute first, special characters escaped; UTF-8 as a
+    PEP 3333 string."""
     parts = (
         "+".join(f"{_SHORT_NAMES.get(kind, kind)}={_escape(value)}" for kind, value in attributes)
         for attributes in reversed(name)
@@ -209,7 +209,7 @@ def _distinguished_name(name: _Name) -> str:
 
 
 def _escape(value: str) -> str:
-    """RFC 4514 section 2.4. A value must not be able to pose as a second attribute."""
+    """Escape a value (RFC 4514 section 2.4), so that it cannot look like a second attribute."""
     escaped = "".join(_escape_character(character) for character in value)
     if escaped.startswith(("#", " ")):
         escaped = f"\\{escaped}"

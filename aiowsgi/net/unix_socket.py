@@ -1,10 +1,9 @@
-"""The file of a unix socket: made with its mode, told stale from live, removed only if still ours.
+"""Manages the files of unix sockets.
 
-A file that nobody listens behind is replaced; a live one never, and nothing that is no socket. Two
-servers that find the same stale file at the same moment are told apart by its inode just before the
-removal; between that look and the removal lies a window of microseconds, which only a lock file
-could close. The sockets themselves are opened in ``net/listeners.py``; here OSError is left as it
-comes.
+A stale file, whose socket no process listens on, is replaced. A live socket or a file of another
+type never is. If two servers find the same stale file at once, the inode is compared just before
+the removal; a window of microseconds remains, which only a lock file could close. The sockets
+themselves are opened in ``net/listeners.py``, which also translates OSError.
 """
 
 from __future__ import annotations
@@ -25,24 +24,24 @@ _Inode: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class SocketFile:
-    """A file that this process has bound a socket to."""
+    """The file of a unix socket that this process has bound."""
 
     path: str
-    """Absolute, for the application may change the working directory."""
+    """Absolute path: the application may change the working directory."""
     inode: _Inode
-    """Tells our file from one that took its place."""
+    """Distinguishes the file from one that has replaced it."""
     owner: int
-    """Process id: a forked worker that closes its copy of the socket must leave the file."""
+    """Process id; a forked worker that closes its copy of the socket does not remove the file."""
 
     @classmethod
     def of(cls, path: str) -> SocketFile:
-        """Record the file that bind(2) has just made."""
+        """Record the file that bind(2) has just created."""
         return cls(os.path.abspath(path), _inode(os.lstat(path)), os.getpid())
 
     def remove(self) -> None:
-        """Remove the file if it is still ours.
+        """Remove the file if it has not been replaced.
 
-        A failure, as after dropping privileges, is passed over: the next start replaces the file.
+        Errors are ignored, for example after dropping privileges: the next start replaces the file.
         """
         with suppress(OSError):
             if self.owner == os.getpid() and _inode(os.lstat(self.path)) == self.inode:
@@ -51,10 +50,10 @@ class SocketFile:
 
 @contextmanager
 def temporary_umask(mask: int | None) -> Iterator[None]:
-    """Have bind(2) give the file its final mode: there is no moment at which it is too open.
+    """Set the umask during the block, so that bind(2) creates the file with its final mode.
 
-    The mask belongs to the whole process, so threads that create files meanwhile see it too; None
-    leaves it alone.
+    The umask belongs to the whole process: other threads that create files see it too. None changes
+    nothing.
     """
     if mask is None:
         yield
@@ -67,10 +66,10 @@ def temporary_umask(mask: int | None) -> Iterator[None]:
 
 
 def remove_stale_socket(path: str) -> None:
-    """Remove the socket that a server which is gone left at ``path``.
+    """Remove the stale socket at ``path``.
 
-    Raises FileExistsError for a file that is no socket, and OSError with EADDRINUSE for a socket
-    that is in use or was replaced while we looked.
+    Raises FileExistsError for a file of another type, and OSError with EADDRINUSE for a socket that
+    is in use or has just been replaced.
     """
     try:
         found = os.lstat(path)
@@ -84,7 +83,7 @@ def remove_stale_socket(path: str) -> None:
 
 
 def _is_live(path: str) -> bool:
-    """Whether somebody may be listening: only a refused connection proves that nobody is."""
+    """Return whether a process may be listening; only ECONNREFUSED proves the opposite."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(0)  # a full backlog must not hold us up: it proves a listener
         outcome = probe.connect_ex(path)

@@ -1,6 +1,6 @@
-"""Who the client is behind reverse proxies.
+"""The client's address, scheme and host behind reverse proxies.
 
-Parsers for X-Forwarded-* and Forwarded (RFC 7239), the networks of trusted proxies, and the PROXY
-protocol. Pure functions: bytes and addresses in, facts out. Reading from sockets does not belong
-here.
+Parsers of X-Forwarded-* and Forwarded (RFC 7239), the list of trusted proxies, and a parser of the
+PROXY protocol. These are pure functions: bytes and addresses in, facts out. Reading from sockets
+does not belong here.
 """

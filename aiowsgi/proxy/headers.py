@@ -1,31 +1,33 @@
-"""Behind a proxy: who the client is, and by which scheme, host and prefix it came.
+"""Applies the X-Forwarded-* and Forwarded fields of trusted proxies.
 
-Sans-I/O: header fields and the peer's address go in, effective facts come out. The PROXY protocol,
-which says the same before HTTP begins, is ``proxy/protocol.py``'s. Fields are the pairs of bytes
-that ``http1`` yields; the grammar of their values stands in ``proxy/syntax.py``.
+Sans-I/O: header fields and the peer's address go in; the effective address, scheme, host and prefix
+come out. The PROXY protocol, which carries similar facts before HTTP begins, is parsed in
+``proxy/protocol.py``, the values of the fields in ``proxy/syntax.py``.
 
-The law of this module: **nothing that a client can write changes anything.** What follows from it:
+The guarantee: **nothing that an untrusted client can write has an effect.** It follows that:
 
-- Fields count only when the peer is trusted. An untrusted peer's are removed, so that the
-  application cannot believe them either. So are, from any peer, spellings with an underscore
-  (``X_Forwarded_For``), which CGI cannot tell from the real ones (RFC 3875 section 4.1.18).
-- In X-Forwarded-For and Forwarded, proxies append on the right. From there, hops are passed over as
-  long as they are trusted; **the right-most untrusted address is the client.** If all are trusted,
-  it is the left-most. A hop that is no address (``unknown``, RFC 7239 section 6.2) hides all that
-  is left of it, and the last address seen stands.
-- The token ``*`` trusts whoever connects. It says nothing of the hops, any of which a client may
-  have invented; these are trusted as addresses and networks only. With ``*`` alone, the client is
-  what the nearest proxy saw.
+- Fields count only if the peer is trusted. Those of an untrusted peer are removed, so that the
+  application cannot use them either. Spellings with an underscore (``X_Forwarded_For``), which CGI
+  variables do not distinguish (RFC 3875 section 4.1.18), are removed from any peer.
+- Proxies append to X-Forwarded-For and Forwarded on the right. Read from the right, addresses of
+  trusted proxies are skipped; **the right-most untrusted address is the client.** If all are
+  trusted, it is the left-most. An element that is not an address (``unknown``, RFC 7239 section
+  6.2) ends the search, and the last address found is the client.
+- ``*`` trusts any peer, but no address in these fields, which a client may have invented; they are
+  trusted only by address or network. With ``*`` alone, the client is the address that the nearest
+  proxy added.
 - Of X-Forwarded-Proto, -Host, -Port and -Prefix the right-most value counts: that of the nearest
-  proxy. Of Forwarded, the parameters that stand beside the client's address, which the proxy that
-  saw the client wrote.
-- Where any X-Forwarded field comes, Forwarded is ignored and removed. Most proxies write the
-  former and pass the latter on as the client sent it.
-- A value that a trusted peer sends and that makes no sense is answered with 400, rather than
-  leaving the application with half a truth. Hops of X-Forwarded-For are the exception, as above.
+  proxy. Of Forwarded, the parameters in the element with the client's address count: the proxy that
+  the client connected to wrote them.
+- If any X-Forwarded field is present, Forwarded is ignored and removed. Most proxies write the
+  former and pass the latter on unchanged.
+- A malformed value from a trusted peer is answered 400, so that the application never gets half of
+  the facts. Elements of X-Forwarded-For are the exception, as above.
 
-What no server can know: whether a trusted proxy sets or removes each of these fields. One that does
-neither passes the client's own on, and must be told to clear it.
+No server can know whether a trusted proxy sets or removes each of these fields. A proxy that does
+neither passes the client's own field on; configure it to remove the field.
+
+Parsing takes linear time in the size of the fields.
 """
 
 from __future__ import annotations
@@ -57,17 +59,17 @@ __all__ = [
 ]
 
 DEFAULT_TRUSTED: Final = "127.0.0.1,::1,unix"
-"""This machine: what connects by loopback or by a unix socket is governed by its permissions."""
+"""The default list: this machine. Permissions of the machine protect loopback and unix sockets."""
 
 _Field: TypeAlias = tuple[bytes, bytes]
 _T = TypeVar("_T")
 
 
-# Whom to trust
+# Trusted peers
 
 
 class TrustedPeers:
-    """The peers whose word is taken for the client's address; made by `parse_trusted`."""
+    """The trusted proxies, made by `parse_trusted`."""
 
     def __init__(
         self, networks: Iterable[IPv4Network | IPv6Network], *, unix: bool, everyone: bool
@@ -76,10 +78,10 @@ class TrustedPeers:
         self._unix = unix
         self._everyone = everyone
         self.trusts_hop: Callable[[str], bool] = lru_cache(_CACHED_HOSTS)(self._holds)
-        """Whether an address that a proxy has written down is a trusted proxy's."""
+        """Whether an address in a proxy's field is that of a trusted proxy."""
 
     def trusts(self, peer_host: str | None) -> bool:
-        """Whether who connects is trusted; None is the peer of a unix socket."""
+        """Return whether a peer is trusted; None stands for the peer of a unix socket."""
         if self._everyone:
             return True
         return self._unix if peer_host is None else self.trusts_hop(peer_host)
@@ -93,13 +95,13 @@ class TrustedPeers:
 
 
 _CACHED_HOSTS: Final = 1024
-"""Addresses whose answer is remembered: more than there are proxies, and few enough to forget."""
+"""Number of addresses whose result is cached; more than a site has proxies."""
 
 
 def parse_trusted(text: str) -> TrustedPeers:
-    """Read a comma-separated list of addresses, networks, ``unix`` and ``*``.
+    """Parse a comma-separated list of addresses, networks, ``unix`` and ``*``.
 
-    Empty trusts nobody. Raises ConfigError, which quotes the item at fault.
+    An empty list trusts no peer. Raises ConfigError that quotes the wrong item.
     """
     items = [item.strip() for item in text.split(",") if item.strip()]
     networks = [_parse_network(item) for item in items if item not in {"unix", "*"}]
@@ -111,46 +113,47 @@ def _parse_network(item: str) -> IPv4Network | IPv6Network:
         return ip_network(item if "/" in item else parse_ip(item))
     except ValueError as error:
         raise ConfigError(
-            f"forwarded_allow_ips: {item!r} is no address, network, 'unix' or '*' ({error})"
+            f"forwarded_allow_ips: {item!r} is not an address, a network, 'unix' or '*' ({error})"
         ) from None
 
 
-# What the fields say
+# The effective facts
 
 
 class DirectPeer(NamedTuple):
-    """Who is connected, and how, before any header field is considered."""
+    """The peer of the connection, before header fields are considered."""
 
     host: str | None
-    """None for a unix socket."""
+    """Address; None for a unix socket."""
     port: int | None
     scheme: str
     """``http`` or ``https``."""
 
 
 class ForwardedInfo(NamedTuple):
-    """What holds for a request once the proxies have been heard."""
+    """The effective facts of a request after the fields of trusted proxies are applied."""
 
     client_host: str | None
-    """``REMOTE_ADDR``; None where the client is known only as the peer of a unix socket."""
+    """``REMOTE_ADDR``; None if the client is only known as the peer of a unix socket."""
     client_port: int | None
-    """``REMOTE_PORT``; None where a proxy did not tell."""
+    """``REMOTE_PORT``; None if no proxy sent it."""
     scheme: str
     """``wsgi.url_scheme``."""
     host: str | None
-    """The uri-host that the client asked for, without port; None: the request's own stands."""
+    """The host that the client requested, without port; None: that of the request."""
     port: int | None
-    """The port that the client connected to; None: the request's own, or the scheme's default
-    where ``host`` is given."""
+    """The port that the client connected to; None: that of the request, or the scheme's default
+    port if ``host`` is given."""
     prefix: str
-    """To go before ``SCRIPT_NAME``: decoded, a latin-1 string as PEP 3333 has it, beginning with
-    a slash and not ending with one; empty for none."""
+    """Prefix of ``SCRIPT_NAME``: decoded, latin-1 as PEP 3333 requires, with a leading and no
+    trailing slash; empty for none."""
     fields: list[_Field]
-    """The request's fields without those that must not be believed."""
+    """The request's fields without those that are not trusted."""
 
     @property
     def authority(self) -> str | None:
-        """``HTTP_HOST``: host and port, the scheme's own port left out (RFC 9110 section 4.2.3)."""
+        """``HTTP_HOST``: host and port, without the scheme's default port (RFC 9110 section
+        4.2.3)."""
         if self.host is None or self.port in {None, _DEFAULT_PORTS[self.scheme]}:
             return self.host
         return f"{self.host}:{self.port}"
@@ -170,11 +173,12 @@ _INITIALS: Final = frozenset(b"xXfF")
 
 
 def apply_forwarded(fields: list[_Field], peer: DirectPeer, trusted: TrustedPeers) -> ForwardedInfo:
-    """Work out what holds for a request.
+    """Apply the fields of trusted proxies to a request.
 
-    Raises RequestError with status 400 where a trusted peer sends a value that makes no sense.
+    Raises RequestError(400) for a malformed value from a trusted peer. Returns the same list of
+    fields if nothing is removed.
     """
-    # The first letter sorts out most names of a request before a new string is made of any.
+    # The first letter excludes most names before a new string is created.
     found = [
         field
         for field in fields
@@ -182,26 +186,28 @@ def apply_forwarded(fields: list[_Field], peer: DirectPeer, trusted: TrustedPeer
     ]
     if not found:
         return ForwardedInfo(*peer, None, None, "", fields)
-    values = _believed(found, peer, trusted)
-    dropped = [field for field in found if field[0].lower() not in values]
-    kept = [field for field in fields if field not in dropped] if dropped else fields
+    values = _trusted_values(found, peer, trusted)
+    dropped = {name for name, _ in found if name.lower() not in values}
+    kept = [field for field in fields if field[0] not in dropped] if dropped else fields
     if _FORWARDED in values:
         return _by_forwarded(values[_FORWARDED], peer, trusted, kept)
     return _by_x_forwarded(values, peer, trusted, kept)
 
 
-def _believed(found: list[_Field], peer: DirectPeer, trusted: TrustedPeers) -> dict[bytes, str]:
-    """The fields that count, by lower-case name, several lines of one joined (RFC 9110, 5.3)."""
-    values: dict[bytes, str] = {}
+def _trusted_values(
+    found: list[_Field], peer: DirectPeer, trusted: TrustedPeers
+) -> dict[bytes, str]:
+    """Return the values of the trusted fields by lower-case name; several lines of a field are
+    joined (RFC 9110 section 5.3)."""
+    lines: dict[bytes, list[bytes]] = {}
     if not trusted.trusts(peer.host):
-        return values
-    for field_name, value in found:
-        name, text = field_name.lower(), value.decode("latin-1")
-        if name in _NAMES:
-            values[name] = f"{values[name]},{text}" if name in values else text
-    if len(values) > 1:
-        values.pop(_FORWARDED, None)
-    return values
+        return {}
+    for name, value in found:
+        if name.lower() in _NAMES:
+            lines.setdefault(name.lower(), []).append(value)
+    if len(lines) > 1:
+        lines.pop(_FORWARDED, None)
+    return {name: b",".join(values).decode("latin-1") for name, values in lines.items()}
 
 
 def _by_x_forwarded(
@@ -212,7 +218,8 @@ def _by_x_forwarded(
     nearest = {name: text.rpartition(",")[2].strip() for name, text in values.items()}
     scheme = _read(_X_PROTO, nearest.get(_X_PROTO), parse_scheme)
     host, port = _read(_X_HOST, nearest.get(_X_HOST), parse_authority) or (None, None)
-    # The port in the host is the one in the client's URL; the other may be an inner port.
+    # The port in X-Forwarded-Host is that of the client's URL; X-Forwarded-Port may be an inner
+    # port.
     port = port or _read(_X_PORT, nearest.get(_X_PORT), parse_port)
     prefix = _read(_X_PREFIX, nearest.get(_X_PREFIX), parse_prefix) or ""
     return ForwardedInfo(*(client or peer[:2]), scheme or peer.scheme, host, port, prefix, kept)
@@ -229,10 +236,10 @@ def _by_forwarded(
 
 
 def _walk(hops: Sequence[str], trusted: TrustedPeers) -> tuple[int, Node | None]:
-    """From right to left over trusted hops: where that ends, and the last address on the way.
+    """Skip trusted addresses from right to left; return the index where that ends, and the client.
 
-    The hop at which it ends was still written down by a trusted proxy. None: no hop has an address,
-    and the peer itself is all that is known.
+    A trusted proxy wrote the element at that index. The client is None if no element is an address;
+    then only the peer is known.
     """
     client: Node | None = None
     for index in range(len(hops) - 1, -1, -1):
@@ -246,11 +253,11 @@ def _walk(hops: Sequence[str], trusted: TrustedPeers) -> tuple[int, Node | None]
 
 
 def _read(name: bytes, text: str | None, parse: Callable[[str], _T | None]) -> _T | None:
-    """Parse a value of the field ``name``; None where it is absent or empty."""
+    """Parse a value of the field ``name``; None if it is absent or empty."""
     if not text:
         return None
     value = parse(text)
     if value is None:
-        detail = f"a trusted proxy sent a malformed {name.decode()} field"
+        detail = f"A trusted proxy sent a malformed {name.decode().title()} field."
         raise RequestError(400, detail, keeps_connection=True)
     return value

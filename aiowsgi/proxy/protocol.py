@@ -1,16 +1,15 @@
-"""The PROXY protocol, versions 1 and 2: who is behind the proxy, said before all else.
+"""Parses the PROXY protocol header, versions 1 and 2.
 
-A sans-I/O parser of the header with which HAProxy, AWS and others open a connection
-(https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt, cited as PP). Whether a peer may send
-one is decided by its address before the parser is asked (``proxy/headers.py``): anybody can write a
-header.
+A sans-I/O parser of the header with which HAProxy, AWS and others begin a connection
+(https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt, cited as PP). The caller checks that
+the peer is trusted before it parses a header (``proxy/headers.py``): any client can write one.
 
-The protocol forbids guessing whether there is a header (PP section 2), so it is required where it
-is switched on, and everything that departs from the specification is refused.
+The protocol forbids guessing whether a header is present (PP section 2), so it is required if the
+option is on, and every deviation from the specification is refused.
 
-Of the type-length-values (PP section 2.2) the checksum is verified, and that of TLS says whether
-the client speaks it; the others are skipped. What they tell of a client's certificate is not taken
-over: that would be a common name, and nobody's word for it but the proxy's.
+Of the type-length-values (PP section 2.2), the checksum is verified, and the TLS value tells
+whether the client uses TLS; the others are skipped. What they say about a client's certificate is
+not used: it would be a common name that only the proxy vouches for.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ class ProxyHeader(NamedTuple):
     """A complete header."""
 
     source: Endpoint | None
-    """The client. None where the header names none (LOCAL, UNKNOWN, a unix socket): then the
-    connection's own addresses stand."""
+    """The client. None if the header names none (LOCAL, UNKNOWN, a unix socket): the connection's
+    own addresses then count."""
     destination: Endpoint | None
-    """What the client connected to; None like ``source``."""
+    """The address that the client connected to; None like ``source``."""
     rest: bytes
-    """Bytes behind the header that came with its last piece."""
+    """Bytes after the header that arrived with it."""
     tls: bool = False
-    """The client speaks TLS with the proxy; version 1 cannot tell."""
+    """The client uses TLS to the proxy; version 1 cannot tell."""
 
 
 class ProxyHeaderParser:
@@ -53,21 +52,21 @@ class ProxyHeaderParser:
 
     def __init__(self) -> None:
         self._seen = bytearray()
-        """All bytes so far; at most a header's maximum and one piece."""
+        """All bytes so far; at most the maximum header and one piece."""
 
     def feed(self, data: bytes) -> ProxyHeader | None:
-        """Take the next bytes; None asks for more. Not to be called after a header was returned.
+        """Take the next bytes; return the header, or None if it is incomplete.
 
-        Raises RequestError for what is not a header; the connection is then closed without an
-        answer (PP section 2).
+        Do not call it after it has returned a header. Raises RequestError if the bytes are not a
+        header; the connection is then closed without an answer (PP section 2).
         """
         self._seen += data
-        # Told by their first bytes, so that a client without a header is refused at once.
+        # The first bytes decide, so that a client without a header is refused at once.
         if _SIGNATURE.startswith(self._seen[: len(_SIGNATURE)]):
             return _read_v2(self._seen)
         if _V1_START.startswith(self._seen[: len(_V1_START)]):
             return _read_v1(self._seen)
-        raise RequestError(400, "the connection does not begin with a PROXY protocol header")
+        raise RequestError(400, "The connection does not begin with a PROXY protocol header.")
 
 
 # Version 1 (PP section 2.1)
@@ -75,7 +74,7 @@ class ProxyHeaderParser:
 _V1_START: Final = b"PROXY "
 
 _V1_MAX: Final = 107
-"""Bytes of the longest line, its CRLF included."""
+"""Maximum length of the line in bytes, including CRLF."""
 
 _V1_UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [ -~]*)?")
 _V1_KNOWN: Final = re.compile(rb"PROXY TCP([46]) ([0-9a-fA-F.:]+) ([0-9a-fA-F.:]+) (\d+) (\d+)")
@@ -103,14 +102,15 @@ def _read_v1(seen: bytearray) -> ProxyHeader | None:
 
 
 def _has_line_end(seen: bytearray) -> bool:
-    """A CR or LF which cannot be the beginning of the CRLF that is still to come."""
+    """Return whether the bytes contain a CR or LF that cannot be the beginning of the final
+    CRLF."""
     return b"\n" in seen or b"\r" in seen[:-1]
 
 
 def _v1_host(family: bytes, text: bytes) -> str:
     try:
-        kind = IPv4Address if family == b"4" else IPv6Address
-        return str(parse_ip(str(kind(text.decode("ascii")))))
+        address_type = IPv4Address if family == b"4" else IPv6Address
+        return str(parse_ip(str(address_type(text.decode("ascii")))))
     except AddressValueError:
         raise _malformed("1") from None
 
@@ -129,8 +129,8 @@ _V2_FIXED: Final = 16
 """Bytes before the addresses: signature, version and command, family, length."""
 
 _V2_MAX: Final = 8192
-"""Bytes of addresses and type-length-values. The specification allows 65,535; what is sent in
-practice stays below 4 KiB even with a client certificate in it."""
+"""Maximum size of addresses and type-length-values in bytes. The specification allows 65,535;
+proxies send less than 4 KiB, even with a client certificate."""
 
 _LOCAL: Final = 0x20
 _PROXY: Final = 0x21
@@ -150,8 +150,8 @@ def _read_v2(seen: bytearray) -> ProxyHeader | None:
         return None
     header, rest = bytes(seen[:end]), bytes(seen[end:])
     if command == _LOCAL or family == _UNSPECIFIED:
-        # The proxy speaks for itself, as for a health check, or does not know: the specification
-        # has the family and all that follows ignored.
+        # The proxy itself connects, for example for a health check, or does not know the client. PP
+        # section 2.2: the receiver ignores the family and everything after it.
         return ProxyHeader(None, None, rest)
     size, endpoints = _V2_FAMILIES[family]
     tls = _read_values(header, _V2_FIXED + size)
@@ -174,8 +174,8 @@ def _ipv6_endpoints(payload: bytes) -> _Endpoints:
 
 
 def _v2_endpoint(address: bytes, port: bytes) -> Endpoint:
-    kind = IPv4Address if len(address) == 4 else IPv6Address
-    return Endpoint(str(parse_ip(str(kind(address)))), int.from_bytes(port, "big"))
+    address_type = IPv4Address if len(address) == 4 else IPv6Address
+    return Endpoint(str(parse_ip(str(address_type(address)))), int.from_bytes(port, "big"))
 
 
 _V2_FAMILIES: Final[dict[int, tuple[int, Callable[[bytes], _Endpoints]]]] = {
@@ -184,8 +184,8 @@ _V2_FAMILIES: Final[dict[int, tuple[int, Callable[[bytes], _Endpoints]]]] = {
     0x21: (36, _ipv6_endpoints),
     0x31: (216, _no_endpoints),  # unix sockets: two paths of 108 bytes
 }
-"""Family and transport → size of the addresses, and what they say. Datagrams are no such thing as
-a connection of ours, so their numbers are refused."""
+"""Family and transport → size of the addresses, and their parser. Datagram families cannot occur on
+a stream connection and are refused."""
 
 
 # Type-length-values (PP sections 2.2.3 and 2.2.6)
@@ -194,21 +194,21 @@ _CRC32C: Final = 0x03
 _TLS: Final = 0x20
 
 _CLIENT_TLS: Final = 0x01
-"""The bit by which the value of `_TLS` says that the client speaks it."""
+"""The bit of the `_TLS` value that says that the client uses TLS."""
 
 _TLS_FIXED: Final = 5
-"""Bytes of that value before values of its own: the bits, and the outcome of a verification."""
+"""Fixed bytes of the `_TLS` value before its sub-values: flags and result of a verification."""
 
 
 def _read_values(header: bytes, position: int) -> bool:
-    """Read what is behind the addresses; whether the client speaks TLS."""
+    """Parse the type-length-values; return whether the client uses TLS."""
     tls = False
-    for kind, start, end in _values(header, position):
-        if kind == _CRC32C:
+    for tlv_type, start, end in _values(header, position):
+        if tlv_type == _CRC32C:
             blank = header[:start] + bytes(4) + header[end:]
             if header[start:end] != _crc32c(blank).to_bytes(4, "big"):
                 raise _malformed("2")
-        elif kind == _TLS:
+        elif tlv_type == _TLS:
             for _ in _values(header[:end], start + _TLS_FIXED):
                 pass
             tls = header[start] & _CLIENT_TLS != 0
@@ -216,7 +216,7 @@ def _read_values(header: bytes, position: int) -> bool:
 
 
 def _values(data: bytes, position: int) -> Iterator[tuple[int, int, int]]:
-    """The type of each value, where it begins and where it ends: the last one with ``data``."""
+    """Yield the type, begin and end of each value up to the end of ``data``."""
     while position < len(data):
         start = position + 3
         end = start + int.from_bytes(data[position + 1 : start], "big")
@@ -228,7 +228,7 @@ def _values(data: bytes, position: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _crc32c(data: bytes) -> int:
-    """The checksum of RFC 9260 (appendix A), which PP cites by the number of its predecessor."""
+    """Compute CRC32c (RFC 9260 appendix A), which PP cites by the number of an older RFC."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _crc32c_of((crc ^ byte) & 0xFF) ^ crc >> 8
@@ -237,11 +237,11 @@ def _crc32c(data: bytes) -> int:
 
 @cache
 def _crc32c_of(byte: int) -> int:
-    """What one byte comes to; the polynomial's bits are in reverse."""
+    """Return the table entry of one byte; the polynomial's bits are reversed."""
     for _ in range(8):
         byte = byte >> 1 ^ 0x82F63B78 * (byte & 1)
     return byte
 
 
 def _malformed(version: str) -> RequestError:
-    return RequestError(400, f"malformed PROXY protocol header, version {version}")
+    return RequestError(400, f"The PROXY protocol header, version {version}, is malformed.")

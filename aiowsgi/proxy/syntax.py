@@ -1,9 +1,8 @@
-"""The grammar of what proxies write: nodes, authorities, and the Forwarded field (RFC 7239).
+"""Parses the values that proxies write: addresses, authorities, and Forwarded (RFC 7239).
 
-Text in, values out; nothing here knows whom to trust (``proxy/headers.py``). Each parser takes a
-whole value or none of it. In Forwarded that is a matter of safety: a client can send an opening
-quote that would swallow what the proxy appends, and a parser that makes do would lose the proxy's
-word.
+Text in, values out; trust is decided in ``proxy/headers.py``. Each parser accepts a whole value or
+nothing. For Forwarded, that is a matter of security: a client can send an opening quote that would
+hide what the proxy appends; a lenient parser would then lose the proxy's element.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ __all__ = [
 
 
 class Node(NamedTuple):
-    """A hop that has an address (RFC 7239 section 6)."""
+    """An element of a field that has an address (RFC 7239 section 6)."""
 
     host: str
-    """Canonical; IPv4 in IPv6 clothes is IPv4."""
+    """Canonical address; an IPv4-mapped IPv6 address becomes IPv4."""
     port: int | None
 
 
@@ -38,16 +37,16 @@ _NODE: Final = re.compile(
     r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+))(?::(?:([0-9]{1,5})|_[A-Za-z0-9._-]+))?"
 )
 _BARE_IPV6: Final = re.compile(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*")
-"""X-Forwarded-For has no specification: most proxies write IPv6 without brackets in it."""
+"""X-Forwarded-For has no specification; most proxies write IPv6 without brackets."""
 
 _NODE_MAX: Final = 64
-"""Characters; no address with a port is longer, and nothing longer is kept in the cache."""
+"""Maximum length in characters; no address with a port is longer. It also bounds the cache."""
 
 
 def parse_node(text: str) -> Node | None:
-    """Read a hop: an address, perhaps with a port.
+    """Parse an element: an address with an optional port.
 
-    None where no address can be had: ``unknown``, an obfuscated identifier, nonsense.
+    Returns None if it has no address: ``unknown``, an obfuscated identifier, a malformed one.
     """
     return _parse_node(text) if len(text) <= _NODE_MAX else None
 
@@ -66,10 +65,10 @@ def _parse_node(text: str) -> Node | None:
         return None
 
 
-# Values, None where they make no sense
+# Values; None if they are malformed
 
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-"""Some proxies name the scheme of a WebSocket handshake, which is an HTTP request."""
+"""Some proxies send the scheme of a WebSocket handshake, which is an HTTP request."""
 
 _AUTHORITY: Final = re.compile(r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
@@ -77,17 +76,17 @@ _UNSAFE_IN_PREFIX: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def parse_scheme(text: str) -> str | None:
-    """Read a URI scheme that a request can have come by: ``http`` or ``https``."""
+    """Parse the scheme of a request: ``http`` or ``https``."""
     return _SCHEMES.get(text.lower())
 
 
 def parse_port(text: str) -> int | None:
-    """Read a TCP port."""
+    """Parse a TCP port."""
     return int(text) if _PORT.fullmatch(text) and 0 < int(text) <= 65535 else None
 
 
 def parse_authority(text: str) -> tuple[str, int | None] | None:
-    """Read ``uri-host [":" port]`` (RFC 9110 section 7.2)."""
+    """Parse ``uri-host [":" port]`` (RFC 9110 section 7.2)."""
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         return None
@@ -97,10 +96,10 @@ def parse_authority(text: str) -> tuple[str, int | None] | None:
 
 
 def parse_prefix(text: str) -> str | None:
-    """Read the path that a proxy has cut off: decoded, latin-1, without a slash at its end.
+    """Parse the path that a proxy has removed: decoded, latin-1, without a trailing slash.
 
-    What browsers take for another host's name (``//host``, ``/\\host``) is refused, as links are
-    made by putting the prefix first.
+    Returns None for a path that browsers take for another host (``//host``, ``/\\host``), because
+    applications build links that begin with the prefix.
     """
     prefix = unquote_to_bytes(text.encode("latin-1")).decode("latin-1")
     if not prefix.startswith("/") or prefix.startswith("//") or _UNSAFE_IN_PREFIX.search(prefix):
@@ -111,21 +110,21 @@ def parse_prefix(text: str) -> str | None:
 # Forwarded (RFC 7239 section 4)
 
 _PAIR: Final = re.compile(
-    r"""[ \t]*
+    r"""[ \t]*+
     (?: (?P<name>  [!#$%&'*+.^_`|~0-9A-Za-z-]+ ) =
         (?: (?P<plain>  [!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]+ )   # colon, brackets: common, harmless
-          | "(?P<quoted> (?: [^"\\] | \\. )* )" )
+          | "(?P<quoted> (?: [^"\\] | \\. )*+ )" )
     )?
-    [ \t]* (?P<end> [;,] | \Z )""",
+    [ \t]*+ (?P<end> [;,] | \Z )""",
     re.VERBOSE,
 )
 _ESCAPE: Final = re.compile(r"\\(.)")
 
 
 def parse_forwarded(text: str) -> list[dict[str, str]] | None:
-    """Read a Forwarded field, several lines joined by commas: an element for each proxy, in order.
+    """Parse a Forwarded field, its lines joined by commas: one dictionary for each proxy, in order.
 
-    Parameter names are lower case. None if any part is malformed.
+    Parameter names are in lower case. None if any part is malformed.
     """
     elements: list[dict[str, str]] = [{}]
     position, end = 0, ","

@@ -1,6 +1,5 @@
-"""What the process is to the machine that runs it.
+"""The process and the machine: users, pid file, processors, memory, descriptors, event loop.
 
-Users and groups, the pid file, processors, memory, descriptors, the service manager, and the choice
-of the event loop. Nothing here knows HTTP, WSGI or this server's options: callers pass plain
-values.
+Also the protocol of the service manager (systemd). Nothing here knows HTTP, WSGI or the server's
+options: callers pass plain values.
 """

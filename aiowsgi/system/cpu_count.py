@@ -1,15 +1,15 @@
-"""How many processors this process may really use: what ``--workers auto`` means.
+"""Counts the processors that this process may use, for ``--workers auto``.
 
-The number in the machine is the wrong one in a container. What counts is the least of
+The number of the machine's processors is wrong in a container. The result is the minimum of
 
-* the affinity mask: the processors that the scheduler may put us on (sched_getaffinity(2));
-* the cgroup's quota of processor time, its own and those of all groups above it that can be seen:
-  ``cpu.max`` of version 2, ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us`` of version 1.
+* the affinity mask: the processors on which the scheduler may run the process
+  (sched_getaffinity(2));
+* the cgroup's CPU quota and those of its visible ancestors: ``cpu.max`` of version 2,
+  ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us`` of version 1.
 
-A quota of one and a half is rounded up: one process could not use it up.
-
-Files only are read here, and what cannot be read sets no bound. Weights (``cpu.weight``) say
-nothing about an idle machine and are left alone.
+A quota is rounded up: with 1.5 processors, one process could not use the quota up. A file that
+cannot be read sets no limit. Weights (``cpu.weight``) are ignored, because they do not limit an
+idle machine.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["cpu_quota", "usable_cpus"]
 
 
 def usable_cpus(root: str = "/") -> int:
-    """Number of processors, one at least. ``root`` is where ``proc`` and ``sys`` are found."""
+    """Return the number of processors, at least 1. ``root`` contains ``proc`` and ``sys``."""
     return max(1, min(_affinity(), ceil(min(cpu_quota(root), _MANY))))
 
 
 _MANY: Final = 1 << 20
-"""More processors than any machine has; stands for "no bound"."""
+"""More processors than any machine has; stands for "no limit"."""
 
 
 def _affinity() -> int:
@@ -39,7 +39,7 @@ def _affinity() -> int:
 
 
 def cpu_quota(root: str = "/") -> float:
-    """Processors' worth of time that the cgroups grant; infinity where they set no bound."""
+    """Return the number of processors that the cgroups' quotas allow; infinity without a limit."""
     base = Path(root)
     groups = dict(_groups(base))
     quotas = [
@@ -59,16 +59,16 @@ _V2: Final = 2
 
 
 class _Mount(NamedTuple):
-    """A mounted hierarchy (proc_pid_mountinfo(5))."""
+    """A mounted cgroup hierarchy (proc_pid_mountinfo(5))."""
 
     version: int
     group: str
-    """The group that is the root of this mount: a container sees no more than its own."""
+    """The group at the root of this mount; a container sees only its own group."""
     point: str
 
 
 def _groups(base: Path) -> Iterator[tuple[int, str]]:
-    """The version of each hierarchy that limits processors, and our group in it (cgroups(7))."""
+    """Yield the version of each CPU hierarchy, and the process's group in it (cgroups(7))."""
     for line in _read(base / "proc/self/cgroup").splitlines():
         number, controllers, group = line.split(":", 2)
         if number == "0" and not controllers:
@@ -89,10 +89,10 @@ def _mounts(base: Path) -> Iterator[_Mount]:
 
 
 def _lineage(base: Path, mount: _Mount, group: str) -> Iterator[Path]:
-    """The directories of ``group`` and of all groups above it, as far as they are mounted."""
+    """Yield the directories of ``group`` and of its ancestors, as far as they are mounted."""
     path = PurePosixPath(group)
-    # With a namespace of its own, a process reads "/" as its group and as the mount's root; without
-    # one it may read a group that is not below the root of what is mounted for it: then look there.
+    # In its own cgroup namespace a process reads "/" as its group and as the root of the mount.
+    # Without one, the group may not be below the root of the mount: use the root then.
     inside = path.relative_to(mount.group) if path.is_relative_to(mount.group) else None
     top = base / mount.point.lstrip("/")
     below = PurePosixPath("." if inside is None or ".." in inside.parts else inside)
@@ -103,12 +103,12 @@ def _lineage(base: Path, mount: _Mount, group: str) -> Iterator[Path]:
 
 
 def _read_v2(directory: Path) -> float | None:
-    """``cpu.max``: microseconds of time, or ``max``, and microseconds of the period."""
+    """Read ``cpu.max``: the quota in microseconds, or ``max``, and the period in microseconds."""
     return _ratio(*_read(directory / "cpu.max").split())
 
 
 def _read_v1(directory: Path) -> float | None:
-    """A quota of -1 is none."""
+    """Read quota and period of version 1; a quota of -1 is no limit."""
     quota, period = (_read(directory / f"cpu.cfs_{name}_us").strip() for name in _V1_FILES)
     return _ratio(quota, period)
 

@@ -1,4 +1,4 @@
-"""Limits on open file descriptors, and how many connections they leave room for."""
+"""Limits on open file descriptors, and the number of connections that they allow."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import Final
 __all__ = ["connection_capacity", "raise_descriptor_limit"]
 
 RESERVED_DESCRIPTORS: Final = 64
-"""Descriptors left to the application, log files and spools. A guess."""
+"""Descriptors reserved for the application, log files and spool files. A guess."""
 
 DESCRIPTORS_PER_CONNECTION: Final = 2
-"""A connection's own descriptor and the duplicate that worker threads send on."""
+"""A connection's descriptor, and the duplicate on which worker threads send."""
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
-    """Raise the soft limit on open descriptors to the hard one (getrlimit(2)).
+    """Raise the soft limit on open descriptors to the hard limit (getrlimit(2)).
 
-    Returns the soft limit before and after; they are equal where the system allows no more.
-    ``resource.RLIM_INFINITY`` (-1) means that there is none.
+    Returns the soft limit before and after; they are equal if the system refuses.
+    ``resource.RLIM_INFINITY`` (-1) means no limit.
     """
     before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Some systems refuse a hard limit that they report themselves: keep what there is.
+    # Some systems refuse the hard limit that they report.
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return before, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def connection_capacity() -> int:
-    """How many connections the limit on descriptors (RLIMIT_NOFILE) leaves room for; at least 1."""
+    """Return the number of connections that the descriptor limit (RLIMIT_NOFILE) allows; at least
+    1."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize

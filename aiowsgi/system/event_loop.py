@@ -1,4 +1,4 @@
-"""Which event loop: the one module that knows uvloop."""
+"""Selects the event loop; the only module that imports uvloop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["loop_factory"]
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the event loop that ``name`` says: ``auto``, ``uvloop`` or ``asyncio``.
+    """Return the factory of an event loop: ``auto``, ``uvloop`` or ``asyncio``.
 
-    ``auto`` is uvloop where it is installed. Raises ConfigError for ``uvloop`` where it is not.
+    ``auto`` selects uvloop if it is installed. Raises ConfigError for ``uvloop`` if it is not.
     """
     if name != "asyncio":
         try:

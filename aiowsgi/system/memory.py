@@ -1,4 +1,4 @@
-"""The memory that this process occupies."""
+"""Measures the memory of this process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ _PAGE: Final = resource.getpagesize()
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM now; its peak where the system does not tell."""
+    """Return the resident memory in bytes; the peak if the system does not report the current
+    value."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        # getrusage(2): kilobytes everywhere but on macOS.
+        # getrusage(2) reports kilobytes, except on macOS.
         return peak if sys.platform == "darwin" else peak * 1024

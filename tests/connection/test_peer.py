@@ -164,6 +164,28 @@ def test_what_a_trusted_proxy_says_holds():
     assert prefix == "/shop/app"
 
 
+@pytest.mark.parametrize(
+    ("field", "host", "ends"),
+    [
+        ((b"X-Forwarded-Host", b"shop.example"), "shop.example", ("shop.example", "80")),
+        (
+            (b"X-Forwarded-Host", b"shop.example:81"),
+            "shop.example:81",
+            ("shop.example", "81"),
+        ),
+        ((b"X-Forwarded-Port", b"444"), "inside:8000", ("inside", "444")),
+        ((b"Forwarded", b"host=shop.example"), "shop.example", ("shop.example", "80")),
+    ],
+)
+def test_a_field_counts_when_it_comes_alone(field, host, ends):
+    """Host and port of a trusted proxy count without an address or a scheme beside them."""
+    request, peer, _ = behind(field)
+    assert request.host == host
+    assert dict(request.fields)[b"Host"] == host.encode()
+    assert (peer.server_name, peer.server_port) == ends
+    assert peer.remote_addr == "192.0.2.1"
+
+
 def test_a_proxy_on_a_unix_socket():
     """It has no address of its own, and its client has."""
     _, peer, _ = behind((b"X-Forwarded-For", b"198.51.100.7"), remote=("", ""))

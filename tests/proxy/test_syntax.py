@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -208,3 +210,22 @@ def test_forwarded_any(attack: str) -> None:
     """Whatever a client sends, what the proxy appends is read as it stands, or nothing is."""
     elements = parse_forwarded(f"{attack}, for=192.0.2.1;proto=https")
     assert elements is None or elements[-1] == {"for": "192.0.2.1", "proto": "https"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for=192.0.2.1" + " " * 60_000 + "x",
+        " " * 60_000 + "x",
+        "for=" + "a" * 60_000 + " x",
+        'for="' + "\\a" * 30_000,
+        'for="' + "a" * 60_000,
+        "," * 60_000 + "x",
+        ("for=a;" * 10_000) + "=",
+    ],
+)
+def test_a_long_malformed_field_takes_linear_time(text: str) -> None:
+    """A field of the maximum size is refused in milliseconds; quadratic time would be seconds."""
+    begin = process_time()
+    assert parse_forwarded(text) is None
+    assert process_time() - begin < 1
