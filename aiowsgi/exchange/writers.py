@@ -15,6 +15,7 @@ broken. Neither waits, except in `Writer.wait`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import socket
@@ -37,6 +38,13 @@ client reads, while the thread and the output's lock are in use. A guess."""
 
 READ_SIZE: Final = 128 * 1024
 """Bytes of a file that are read at once if the kernel cannot send it by itself."""
+
+
+_NO_SENDFILE: Final = frozenset(
+    (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
+)
+"""Errors of sendfile(2) with file systems that do not support it (FUSE, overlays), and with seccomp
+filters of containers; the file is read and sent instead."""
 
 
 class Writer(Protocol):
@@ -94,7 +102,13 @@ class SocketWriter:
     def send_file(self, part: FileRange) -> int:
         """Have the kernel copy from the page cache; see `Writer`."""
         size = min(part.size, FILE_PIECE)
-        return os.sendfile(self._socket.fileno(), part.descriptor, part.offset, size)
+        try:
+            return os.sendfile(self._socket.fileno(), part.descriptor, part.offset, size)
+        except OSError as error:
+            if error.errno not in _NO_SENDFILE:
+                raise
+        data = os.pread(part.descriptor, min(size, READ_SIZE), part.offset)
+        return self._socket.send(data, FLAGS) if data else 0
 
     def receive_into(self, buffer: memoryview) -> int:
         """Fill the front of ``buffer``; return 0 at the end of input.

@@ -44,8 +44,11 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 """The last chunk and an empty trailer section (RFC 9112 section 7.1)."""
 
 MAX_CACHED_NAMES: Final = 1024
-"""Field names and status lines kept as known to be good. Applications use a few dozen; the bound
-keeps one that invents names from filling memory. The number is a guess."""
+"""Maximum number of field names and of status lines that are cached as valid. Applications use a
+few dozen. The limits keep an application that invents names from filling the memory."""
+
+MAX_CACHED_LENGTH: Final = 128
+"""Maximum length of a cached field name or status line."""
 
 # PEP 3333: a status is "a code, a space, a reason", without control characters. RFC 9112 section 4
 # allows an empty reason but requires the space. 1xx cannot be final (RFC 9110 section 15.2).
@@ -241,7 +244,7 @@ def _check_status(status: str) -> tuple[int, str]:
     if match is None:
         raise ApplicationError(f"malformed status {status!r}")
     result = int(match[1]), f"HTTP/1.1 {match[1]} {match[2] or ''}\r\n"
-    if len(_status_lines) < MAX_CACHED_NAMES:
+    if len(_status_lines) < MAX_CACHED_NAMES and len(status) <= MAX_CACHED_LENGTH:
         _status_lines[status] = result
     return result
 
@@ -293,7 +296,7 @@ def _check_name(name: str) -> str:
         )
     if lower not in _ACTED_UPON:
         lower = ""
-    if len(_names) < MAX_CACHED_NAMES:
+    if len(_names) < MAX_CACHED_NAMES and len(name) <= MAX_CACHED_LENGTH:
         _names[name] = lower
     return lower
 

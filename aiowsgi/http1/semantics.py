@@ -40,6 +40,7 @@ ACTED_UPON: Final = _LISTS | {
 # limits keep a client that invents names from filling the memory.
 _ignored_names: Final[set[bytes]] = set()
 _MAX_CACHED_NAMES: Final = 512
+_MAX_CACHED_NAME_LENGTH: Final = 64
 
 # Eighteen digits are an exabyte, and fit into a 64-bit integer of any other recipient.
 _MAX_LENGTH_DIGITS: Final = 18
@@ -56,7 +57,7 @@ def interpret(raw: RawHead, limits: Limits) -> Request:
             continue
         lowered = name.lower()
         if lowered not in ACTED_UPON:
-            if len(_ignored_names) < _MAX_CACHED_NAMES:
+            if len(_ignored_names) < _MAX_CACHED_NAMES and len(name) <= _MAX_CACHED_NAME_LENGTH:
                 _ignored_names.add(name)
         elif lowered in acted_upon:
             acted_upon[lowered] = _joined(lowered, acted_upon[lowered], value)

@@ -41,6 +41,7 @@ from aiowsgi.supervisor.children import SIGNALS, Origin, fill_standard_descripto
 from aiowsgi.supervisor.log_stream import LogStream
 from aiowsgi.system.descriptors import raise_descriptor_limit
 from aiowsgi.system.event_loop import loop_factory
+from aiowsgi.system.imports import import_everything
 from aiowsgi.system.interpreter import set_switch_interval
 from aiowsgi.system.privileges import Identity, pid_file
 from aiowsgi.system.systemd import Notifier
@@ -128,6 +129,9 @@ def _import_for_workers(config: Config) -> None:
     """Import what every worker needs, once for all of them. Raises ConfigError."""
     loop_factory(config.loop)
     head_parser(config.http)
+    if config.user or config.group:
+        # The user may not be able to read the modules of the environment.
+        import_everything()
 
 
 async def _with_log_stream(main: Coroutine[Any, Any, int], stream: LogStream) -> int:
@@ -220,7 +224,7 @@ def _set_up(config: Config, stream: LogStream | None = None) -> Iterator[_Proces
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         opened.enter_context(pid_file(config.pid, identity))
         files = [listener.file for listener in (*listeners, *admin)]
-        identity.chown(file.path for file in files if file is not None)
+        identity.chown_sockets(file for file in files if file is not None)
         identity.drop_privileges()
         yield _Process(listeners, admin, token)
 

@@ -21,12 +21,12 @@ from aiowsgi.wsgi.file_wrapper import FileWrapper
 
 __all__ = ["ConnectionInfo", "EnvironBuilder", "base_environ"]
 
-MAX_CACHED_NAMES: Final = 1024
-"""Field names whose translation is kept. Clients use a few dozen; the bound keeps one that invents
-names from filling memory."""
+MAX_CACHED_KEYS: Final = 1024
+"""Maximum number of field names whose environ keys are cached. Clients use a few dozen. The limits
+keep a client that invents names from filling the memory."""
 
-MAX_CACHED_NAME_LENGTH: Final = 64
-"""Bytes of a name beyond which it is not kept."""
+MAX_CACHED_KEY_NAME: Final = 64
+"""Maximum length in bytes of a cached field name."""
 
 MAX_CACHED_ENVIRONS: Final = 4
 """Maximum number of environs cached for a connection; the same as the number of cached heads."""
@@ -180,7 +180,7 @@ def _add_fields(environ: dict[str, Any], fields: list[tuple[bytes, bytes]]) -> N
         key = _keys.get(name)
         if key is None:
             key = _key(name)
-            if len(_keys) < MAX_CACHED_NAMES and len(name) <= MAX_CACHED_NAME_LENGTH:
+            if len(_keys) < MAX_CACHED_KEYS and len(name) <= MAX_CACHED_KEY_NAME:
                 _keys[name] = key
         found.setdefault(key, []).append(value.decode("latin-1"))
     for key, texts in found.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import suppress
@@ -122,6 +123,38 @@ def test_a_file_is_sent_from_its_offset_in_bounded_pieces(pair, file, monkeypatc
     assert port.send_file(FileRange(file.fileno(), 7, 2)) == 2
     assert port.send_file(FileRange(file.fileno(), 10, 5)) == 0
     assert file.tell() == 0
+    port.close()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
+def test_a_file_that_the_kernel_does_not_send_is_read_and_sent(pair, file, monkeypatch, number):
+    """If sendfile() is refused, the file is read and sent in bounded pieces."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "sendfile", refuse)
+    monkeypatch.setattr(ports, "READ_SIZE", 4)
+    ours, theirs = pair
+    port = SocketWriter(ours)
+    assert port.send_file(FileRange(file.fileno(), 3, 7)) == 4
+    assert theirs.recv(100) == b"3456"
+    assert port.send_file(FileRange(file.fileno(), 7, 2)) == 2
+    assert port.send_file(FileRange(file.fileno(), 10, 5)) == 0
+    port.close()
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ECONNRESET, errno.EIO])
+def test_other_errors_of_sendfile_are_raised(pair, file, monkeypatch, number):
+    """Errors of the connection or of the disk are not hidden."""
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "sendfile", fail)
+    port = SocketWriter(pair[0])
+    with pytest.raises(OSError, match=os.strerror(number)):
+        port.send_file(FileRange(file.fileno(), 3, 7))
     port.close()
 
 

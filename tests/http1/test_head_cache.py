@@ -331,8 +331,11 @@ def test_limits_are_those_of_every_request(parser: str, limits: Limits, status: 
 def test_known_names_are_bounded() -> None:
     """Clients that invent names fill no memory."""
     parse_head = head_parser("h11")
+    long = b"X-" + b"a" * semantics._MAX_CACHED_NAME_LENGTH
     for number in range(semantics._MAX_CACHED_NAMES + 100):
+        semantics.interpret(parse_head(head(long + b"%d: y" % number)), Limits())
         semantics.interpret(parse_head(head(b"X-%d: y" % number)), Limits())
+    assert max(map(len, semantics._ignored_names)) <= semantics._MAX_CACHED_NAME_LENGTH
     assert len(semantics._ignored_names) == semantics._MAX_CACHED_NAMES
 
 

@@ -17,6 +17,7 @@ from aiowsgi.exceptions import ApplicationError
 from aiowsgi.http1 import response as response_module
 from aiowsgi.http1.response import (
     LAST_CHUNK,
+    MAX_CACHED_LENGTH,
     MAX_CACHED_NAMES,
     Framing,
     check_fields,
@@ -365,10 +366,13 @@ def test_the_lines_of_interim_responses_are_checked_too():
         check_fields([("Link", "<a>\r\n\r\n")])
 
 
-def test_what_is_remembered_is_bounded(monkeypatch):
+def test_caches_are_bounded_in_entries_and_in_bytes(monkeypatch):
     """An application that invents names and reasons does not fill the memory."""
     monkeypatch.setattr(response_module, "_names", {})
     monkeypatch.setattr(response_module, "_status_lines", {})
+    check_head("200 " + "a" * MAX_CACHED_LENGTH, [("X" * (MAX_CACHED_LENGTH + 1), "")])
+    assert not response_module._names
+    assert not response_module._status_lines
     for number in range(MAX_CACHED_NAMES + 10):
         check_head(f"200 {number}", [(f"X-{number}", "")])
     assert len(response_module._names) == len(response_module._status_lines) == MAX_CACHED_NAMES

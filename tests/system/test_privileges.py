@@ -5,15 +5,18 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from processes import ROOT
 
 from aiowsgi.exceptions import ConfigError
+from aiowsgi.net.unix_socket import SocketFile
 from aiowsgi.system.privileges import Identity, pid_file
 
 ME = Identity()
@@ -48,7 +51,7 @@ def test_identity(user: str | None, group: str | None, identity: Identity) -> No
     [
         ("nobody-of-that-name", None, "user: there is no user nobody-of-that-name"),
         (None, "no-group-of-that-name", "group: there is no group no-group-of-that-name"),
-        (ABSENT, None, f"user: {ABSENT} has no group of its own here; give group too"),
+        (ABSENT, None, f"user: {ABSENT} has no entry in the user database; set group too"),
     ],
 )
 def test_unknown(user: str | None, group: str | None, message: str) -> None:
@@ -81,12 +84,15 @@ def test_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_assume(tmp_path: Path, identity: str, expected: list[object]) -> None:
     """Root's groups go with root, there is no way back, and files go along."""
     socket_file = tmp_path / "socket"
-    socket_file.touch()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(socket_file))
     script = f"""
 import os
+from aiowsgi.net.unix_socket import SocketFile
+from aiowsgi.net.unix_socket import SocketFile
 from aiowsgi.system.privileges import Identity
 identity = {identity}
-identity.chown([{str(socket_file)!r}])
+identity.chown_sockets([SocketFile.of({str(socket_file)!r})])
 identity.drop_privileges()
 print([os.geteuid(), os.getegid(), os.getgroups()])
 if os.geteuid():
@@ -108,7 +114,7 @@ if os.geteuid():
 def test_nothing_to_assume(tmp_path: Path) -> None:
     """Who is it already changes nothing, and gives nothing away."""
     before = os.getresuid(), os.getresgid(), os.getgroups()
-    ME.chown([str(tmp_path / "no such file")])
+    ME.chown_sockets([SocketFile(str(tmp_path / "no such file"), (0, 0), os.getpid())])
     ME.drop_privileges()
     assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
 
@@ -171,6 +177,78 @@ def test_unwritable(tmp_path: Path) -> None:
         pid_file(str(tmp_path / "none" / "server.pid"), ME),
     ):
         pass
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link], ids=["symlink", "hard link"])
+def test_a_link_is_never_opened(tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
+    """The pid file is not opened through a link, and what the link leads to is not changed."""
+    secret, path = tmp_path / "shadow", tmp_path / "server.pid"
+    secret.write_text("secret")
+    make(secret, path)
+    before = secret.stat()
+    with (
+        pytest.raises(ConfigError, match="must be a regular file with one name, not a link"),
+        pid_file(str(path), ME),
+    ):
+        pass
+    assert secret.read_text() == "secret"
+    assert (before.st_uid, before.st_mtime_ns) == (secret.stat().st_uid, secret.stat().st_mtime_ns)
+
+
+def test_a_link_to_nothing_creates_nothing(tmp_path: Path) -> None:
+    """The pid file is not created through a link either."""
+    (tmp_path / "server.pid").symlink_to(tmp_path / "other")
+    with pytest.raises(ConfigError, match="not a link"), pid_file(str(tmp_path / "server.pid"), ME):
+        pass
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """A named pipe in the file's place is refused at once."""
+    os.mkfifo(tmp_path / "server.pid")
+    with (
+        pytest.raises(ConfigError, match="regular file"),
+        pid_file(str(tmp_path / "server.pid"), ME),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_pid_file_is_given_away_by_descriptor(tmp_path: Path) -> None:
+    """The file that is locked gets the new owner, not what has replaced it."""
+    secret, path = tmp_path / "shadow", tmp_path / "server.pid"
+    secret.write_text("secret")
+
+    class Meddler(Identity):
+        __slots__ = ()
+
+        def chown_descriptor(self, descriptor: int) -> None:
+            path.unlink()
+            path.symlink_to(secret)
+            super().chown_descriptor(descriptor)
+            assert os.fstat(descriptor).st_uid == NOBODY.pw_uid
+
+    with pid_file(str(path), Meddler(NOBODY.pw_uid, NOBODY.pw_gid, "nobody")):
+        assert secret.stat().st_uid == os.geteuid()
+    assert secret.read_text() == "secret"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("make", [os.symlink, os.link], ids=["symlink", "hard link"])
+def test_a_socket_that_was_replaced_is_not_given_away(
+    tmp_path: Path, make: Callable[[Path, Path], None]
+) -> None:
+    """The owner of a unix socket's file changes only if the file is still the bound one."""
+    secret, path = tmp_path / "shadow", tmp_path / "socket"
+    secret.write_text("secret")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+    file = SocketFile.of(str(path))
+    path.unlink()
+    make(secret, path)
+    with suppress(OSError):
+        Identity(NOBODY.pw_uid, NOBODY.pw_gid).chown_sockets([file])
+    assert secret.stat().st_uid == os.geteuid()
 
 
 def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

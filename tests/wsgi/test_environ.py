@@ -14,8 +14,8 @@ from aiowsgi.http1.messages import CHUNKED, Request
 from aiowsgi.wsgi import environ as environ_module
 from aiowsgi.wsgi.environ import (
     MAX_CACHED_ENVIRONS,
-    MAX_CACHED_NAME_LENGTH,
-    MAX_CACHED_NAMES,
+    MAX_CACHED_KEY_NAME,
+    MAX_CACHED_KEYS,
     ConnectionInfo,
     EnvironBuilder,
     base_environ,
@@ -259,11 +259,11 @@ def test_the_length_is_what_the_stream_will_give(field, declared, length, expect
 def test_what_is_remembered_is_bounded(monkeypatch):
     """A client that invents names neither fills memory nor breaks those that follow."""
     monkeypatch.setattr(environ_module, "_keys", {})
-    build(request(fields=[(b"X" * (MAX_CACHED_NAME_LENGTH + 1), b"")]))
+    build(request(fields=[(b"X" * (MAX_CACHED_KEY_NAME + 1), b"")]))
     assert len(environ_module._keys) == 1
-    for number in range(0, MAX_CACHED_NAMES + 50, 10):
+    for number in range(0, MAX_CACHED_KEYS + 50, 10):
         build(request(fields=[(b"X-%d" % n, b"") for n in range(number, number + 10)]))
-    assert len(environ_module._keys) == MAX_CACHED_NAMES
+    assert len(environ_module._keys) == MAX_CACHED_KEYS
     assert build(request(fields=[(b"New-Name", b"1"), (b"New_Name", b"2")]))["HTTP_NEW_NAME"] == "1"
 
 
