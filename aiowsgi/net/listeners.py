@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -104,7 +104,17 @@ def open_listeners(addresses: Sequence[BindAddress], options: ListenOptions) -> 
     A name with several addresses gets a socket for each that this machine has; port 0 becomes the
     same port on all of them. Raises BindError.
     """
-    return _all_or_none((address, partial(_open, address, options)) for address in addresses)
+    ipv4_ports = {port for port in map(_ipv4_port, addresses) if port}
+    return _all_or_none(
+        (address, partial(_open, address, options, ipv4_ports)) for address in addresses
+    )
+
+
+def _ipv4_port(address: BindAddress) -> int:
+    """Return the port of an IPv4 address, or of a name that may resolve to one; else 0."""
+    if isinstance(address, TcpAddress) and address.host and ":" not in address.host:
+        return address.port
+    return 0
 
 
 def bound_address(sock: socket.socket) -> BindAddress:
@@ -130,12 +140,14 @@ def _all_or_none(
     return Listeners(opened)
 
 
-def _open(address: BindAddress, options: ListenOptions) -> list[Listener]:
+def _open(
+    address: BindAddress, options: ListenOptions, ipv4_ports: Collection[int]
+) -> list[Listener]:
     if isinstance(address, UnixAddress):
         return [_open_unix(address, options)]
     if isinstance(address, FdAddress):
         return _inherit(address)
-    return [Listener(sock, bound_address(sock)) for sock in _open_tcp(address, options)]
+    return [Listener(sock, bound_address(sock)) for sock in _open_tcp(address, options, ipv4_ports)]
 
 
 @contextmanager
@@ -158,11 +170,13 @@ class _Endpoint(NamedTuple):
 
     family: int
     host: str
+    ipv6_only: bool = True
+    """IPV6_V6ONLY; without it the socket of ``::`` accepts IPv4 too. No effect on IPv4."""
     rest: tuple[int, ...] = ()
     """Flow information and scope of an IPv6 address."""
 
 
-_ALL: Final = _Endpoint(socket.AF_INET6, "::")
+_ALL: Final = _Endpoint(socket.AF_INET6, "::", ipv6_only=False)
 _ALL_IPV4: Final = _Endpoint(socket.AF_INET, "0.0.0.0")  # noqa: S104 - only where it is asked for
 
 _ABSENT: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
@@ -172,10 +186,13 @@ _PORT_ATTEMPTS: Final = 16
 """Attempts to find one port that is free on all addresses of a host. A guess; failures are rare."""
 
 
-def _open_tcp(address: TcpAddress, options: ListenOptions) -> list[socket.socket]:
+def _open_tcp(
+    address: TcpAddress, options: ListenOptions, ipv4_ports: Collection[int]
+) -> list[socket.socket]:
     if not address.host:
         return [_open_wildcard(address.port, options)]
-    endpoints = _resolve(address)
+    # ``[::]:80`` accepts IPv4 too, except beside ``0.0.0.0:80``: the kernel refuses to bind both.
+    endpoints = _resolve(address, ipv6_only=address.host != "::" or address.port in ipv4_ports)
     for _ in range(0 if address.port else _PORT_ATTEMPTS):
         try:
             return _open_endpoints(endpoints, 0, options)
@@ -196,11 +213,13 @@ def _open_wildcard(port: int, options: ListenOptions) -> socket.socket:
     return _listen(_ALL_IPV4, port, options)
 
 
-def _resolve(address: TcpAddress) -> list[_Endpoint]:
+def _resolve(address: TcpAddress, *, ipv6_only: bool) -> list[_Endpoint]:
     found = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    endpoints = (_Endpoint(family, str(name[0]), name[2:]) for family, _, _, _, name in found)
+    endpoints = (
+        _Endpoint(family, str(name[0]), ipv6_only, name[2:]) for family, _, _, _, name in found
+    )
     # A hosts file may list an address twice, which could not be bound twice.
     return list(dict.fromkeys(endpoints))
 
@@ -238,8 +257,7 @@ def _listen(endpoint: _Endpoint, port: int, options: ListenOptions) -> socket.so
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if endpoint.family == socket.AF_INET6:
             # Do not depend on net.ipv6.bindv6only: a bind address means the same on every machine.
-            only = endpoint.host != _ALL.host
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, endpoint.ipv6_only)
         sock.bind((endpoint.host, port, *endpoint.rest))
         sock.listen(options.backlog)
     return sock

@@ -105,6 +105,22 @@ def test_dual_stack(bind: str) -> None:
 
 
 @needs_ipv6
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_all_of_ipv6_beside_an_address_of_ipv4(host: str, order: int) -> None:
+    """``[::]`` accepts IPv6 only if another bind address has IPv4 on the same port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    listeners = opened(*[f"{host}:{port}", f"[::]:{port}"][::order])
+    for listener in listeners:
+        if listener.socket.family == socket.AF_INET6 and listener.address.host == "::":
+            assert listener.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    greet(socket.AF_INET, ("127.0.0.1", port))
+    greet(socket.AF_INET6, ("::1", port))
+    listeners.close()
+
+
+@needs_ipv6
 def test_ipv6_only() -> None:
     """A specific IPv6 address leaves the port of IPv4 free."""
     listeners = opened("[::1]:0")
