@@ -13,9 +13,8 @@ from typing import Final
 
 __all__ = ["import_everything"]
 
-_NOT_FOR_SERVERS: Final = frozenset(
-    ("aiowsgi.__main__", "aiowsgi.cli.top", "aiowsgi.pytest_plugin", "aiowsgi.testing")
-)
+_NOT_FOR_SERVERS: Final = ("aiowsgi.__main__", "aiowsgi.cli", "aiowsgi.pytest_plugin")
+"""Modules, and packages with their modules, that no running server needs."""
 
 _IMPORTED_LATE: Final = (
     *("ctypes", "encodings.idna", "importlib.metadata", "logging.config", "ssl", "tempfile"),
@@ -34,6 +33,6 @@ def import_everything() -> None:
     package = import_module("aiowsgi")
     modules = [module.name for module in pkgutil.walk_packages(package.__path__, "aiowsgi.")]
     for name in (*_IMPORTED_LATE, *modules):
-        if name not in _NOT_FOR_SERVERS:
+        if not name.startswith(_NOT_FOR_SERVERS):
             with suppress(ImportError):
                 import_module(name)
