@@ -27,7 +27,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, final
 
-from aiowsgi.connection.body_buffer import BodyBuffer
+from aiowsgi.connection.body_buffer import SCARCE_THRESHOLD, BodyBuffer
 from aiowsgi.connection.body_rate import BodyRate
 from aiowsgi.exceptions import RequestBodyError, RequestError
 from aiowsgi.exchange.memory_budget import MemoryBudget
@@ -168,9 +168,10 @@ class BodyReceiver:
 
     def _start_stream(self) -> None:
         """Let the application read the body while it comes, beginning with what was collected."""
-        self.stream = StreamedBody(
-            self._transport.wake, DIRECT_HIGH_WATER if self._thread_may_receive else HIGH_WATER
-        )
+        high_water = DIRECT_HIGH_WATER if self._thread_may_receive else HIGH_WATER
+        if self._policy.budget.scarce:
+            high_water = SCARCE_THRESHOLD
+        self.stream = StreamedBody(self._transport.wake, high_water, self._policy.budget)
         held = self._buffer.take()
         if held and self.stream.feed(held):
             self._transport.set_reading(reading=False)

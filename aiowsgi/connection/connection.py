@@ -94,6 +94,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_client_closes",
+        "_counted",
         "_environ_builder",
         "_header",
         "_output",
@@ -135,6 +136,8 @@ class Connection(asyncio.Protocol):
         self._received_at = 0.0
         # The body of the present request, while it still comes; None if it is complete.
         self._body: BodyReceiver | None = None
+        # Bytes in the reader that count in the memory budget.
+        self._counted = 0
         # See `Timed`; set by the `TimerWheel` alone.
         self.watched_at = 0
 
@@ -223,8 +226,18 @@ class Connection(asyncio.Protocol):
         if body is not None:
             body.pump()
             self._release_body(body)
-        elif self._reader.buffered > PIPELINE:
-            self._transport.set_reading(reading=False)
+        else:
+            self._count_buffered()
+            budget = self._server.bodies.budget
+            if self._reader.buffered > (0 if budget.scarce else PIPELINE):
+                self._transport.set_reading(reading=False)
+
+    def _count_buffered(self) -> None:
+        """Count the bytes of later or incomplete requests in the memory budget."""
+        buffered = self._reader.buffered
+        if buffered != self._counted:
+            self._server.bodies.budget.add(buffered - self._counted)
+            self._counted = buffered
 
     def _read_request(self) -> None:
         """Parse the next request, if its header section is complete, and begin with it."""
@@ -237,7 +250,12 @@ class Connection(asyncio.Protocol):
             self.state = _HEAD
             self._received_at = self._since = monotonic()
         if request is None:
+            self._count_buffered()
+            if self.state is _HEAD and self._server.bodies.budget.exhausted:
+                self._refuse(RequestError(503, BUSY), None, RETRY_AFTER)
             return
+        if self._counted:
+            self._count_buffered()
         if request.content_length:
             self._begin_body(request)
         else:
@@ -590,6 +608,7 @@ class Connection(asyncio.Protocol):
         if self._body is not None:
             self._body.close()
             self._body = None
+        self._server.bodies.budget.add(-self._counted)
         self._server.remove(self)
 
     # What a TLS transport says of its own buffer

@@ -15,6 +15,8 @@ from io import BytesIO
 from threading import Lock
 from typing import Final, final
 
+from aiowsgi.exchange.interrupts import outside_application
+
 __all__ = ["CountedBytesIO", "MemoryBudget"]
 
 
@@ -60,6 +62,7 @@ class CountedBytesIO(BytesIO):
 
     def close(self) -> None:
         """Release the memory. Idempotent."""
-        counted, self._counted = self._counted, 0
-        super().close()
-        self._budget.add(-counted)
+        with outside_application():
+            counted, self._counted = self._counted, 0
+            super().close()
+            self._budget.add(-counted)

@@ -20,6 +20,7 @@ from collections import deque
 from itertools import islice
 from typing import Final, NamedTuple, final
 
+from aiowsgi.exchange.memory_budget import MemoryBudget
 from aiowsgi.exchange.writers import Buffer, Writer
 from aiowsgi.wsgi.file_wrapper import FileRange
 
@@ -32,11 +33,18 @@ READ_SIZE: Final = 256 * 1024
 """Bytes read from the spool at once. A guess: most of a socket's send buffer."""
 
 
+SCARCE_MEMORY: Final = 16 * 1024
+"""Bytes that one connection keeps in memory while memory is scarce. A guess."""
+
+
 class OutputLimits(NamedTuple):
     """Limits on what is buffered for one client, in bytes."""
 
     memory: int = 1024 * 1024
     spool: int = 64 * 1024 * 1024
+    budget: MemoryBudget = MemoryBudget()
+    """What all connections together may keep in memory; while it is scarce, the spool is used
+    sooner."""
     """0 for no spool."""
 
 
@@ -118,7 +126,9 @@ class OutputBuffer:
 
     def fits(self, size: int) -> bool:
         """Whether ``size`` further bytes may wait in memory."""
-        return not self.spooled and self.memory + size <= self._limits.memory
+        limits = self._limits
+        memory = SCARCE_MEMORY if limits.budget.scarce and limits.spool else limits.memory
+        return not self.spooled and self.memory + size <= memory
 
     @property
     def has_space(self) -> bool:
@@ -130,7 +140,11 @@ class OutputBuffer:
         """Keep ``data``, which must not be empty, in memory, after what is there."""
         # A view is copied: the end of a large block must not keep all of it in memory.
         self._queue.append(bytes(data))
-        self.memory += len(data)
+        self._count(len(data))
+
+    def _count(self, size: int) -> None:
+        self.memory += size
+        self._limits.budget.add(size)
 
     def append_file(self, part: FileRange) -> None:
         """Keep a part of a file, with a duplicate of its descriptor; raises OSError."""
@@ -148,7 +162,7 @@ class OutputBuffer:
             self.spool = Spool(self._limits.spool)
         taken = [data for data in self._queue if not isinstance(data, FileRange)]
         self._queue.clear()
-        self.memory = 0
+        self._count(-self.memory)
         return taken
 
     def send_to(self, writer: Writer) -> int:
@@ -168,7 +182,7 @@ class OutputBuffer:
             if not isinstance(data, FileRange)
         ]
         sent = rest = writer.send(buffers, more=False)
-        self.memory -= sent
+        self._count(-sent)
         while rest and rest >= len(buffers[0]):
             rest -= len(buffers.pop(0))
             self._queue.popleft()
@@ -208,7 +222,7 @@ class OutputBuffer:
             if isinstance(entry, FileRange):
                 os.close(entry.descriptor)
         self._queue.clear()
-        self.memory = 0
+        self._count(-self.memory)
         self._read_ahead = None
         if self.spool is not None and not self.spool.writing:
             self.spool.close()

@@ -33,6 +33,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from aiowsgi.exchange.interrupts import outside_application
+from aiowsgi.exchange.memory_budget import MemoryBudget
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -62,13 +63,24 @@ DIRECT_BUFFER_SIZE: Final = 256 * 1024
 which costs more than another copy: with 64 KiB an upload took a third more processor time."""
 
 
+NO_BUDGET: Final = MemoryBudget()
+"""A budget without a limit; used for streams that are closed."""
+
+
 class StreamedBody(io.RawIOBase):
     """A body that still comes: the event loop feeds it, the application's thread reads it."""
 
-    def __init__(self, resume: Callable[[], object], high_water: int = HIGH_WATER) -> None:
+    def __init__(
+        self,
+        resume: Callable[[], object],
+        high_water: int = HIGH_WATER,
+        budget: MemoryBudget = NO_BUDGET,
+    ) -> None:
         """`feed` asks for a pause above ``high_water`` bytes; the reading thread calls ``resume``
-        when three quarters of them have been read."""
+        when three quarters of them have been read. What has come and was not read counts in
+        ``budget`` until the stream is closed."""
         self._high_water = high_water
+        self._budget = budget
         self._lock = Lock()
         self._arrived = Condition(self._lock)
         self._blocks: deque[bytes | memoryview] = deque()
@@ -108,6 +120,7 @@ class StreamedBody(io.RawIOBase):
         with self._lock:
             self._blocks.append(data)
             self._size += len(data)
+            self._budget.add(len(data))
             # It stays set until the reading thread calls `_resume`.
             self._paused = self._paused or self._size > self._high_water
             self.waiting_since = inf if self._paused else monotonic()
@@ -156,6 +169,13 @@ class StreamedBody(io.RawIOBase):
         return self.waiting_since < inf
 
     # The application's thread
+
+    def close(self) -> None:
+        """Release what was not read from the memory budget. Idempotent."""
+        with outside_application(), self._lock:
+            self._budget.add(-self._size)
+            self._budget = NO_BUDGET
+        super().close()
 
     def readable(self) -> bool:
         """Return True; for the ``io`` module."""
@@ -230,6 +250,7 @@ class StreamedBody(io.RawIOBase):
     def _take(self, count: int) -> bool:
         """Note that ``count`` bytes were read; returns whether to call ``resume``."""
         self._size -= count
+        self._budget.add(-count)
         if self._receive is None and self._paused and self._size <= self._high_water // 4:
             self._go_on()
             return True

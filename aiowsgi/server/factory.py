@@ -109,13 +109,13 @@ def timeouts(config: Config) -> Timeouts:
     )
 
 
-def body_policy(config: Config) -> BodyPolicy:
-    """How request bodies are received."""
+def body_policy(config: Config, budget: MemoryBudget) -> BodyPolicy:
+    """How request bodies are received; ``budget`` is what all connections may keep in memory."""
     return BodyPolicy(
         config.request_buffering,
         threads=config.threads,
         min_rate=config.min_body_rate,
-        budget=MemoryBudget(config.memory_budget),
+        budget=budget,
     )
 
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from time import monotonic
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Self
 from aiowsgi.config.options import Config
 from aiowsgi.connection.deadlines import DRAIN_IDLE
 from aiowsgi.connection.state import ServerState
+from aiowsgi.exchange.memory_budget import MemoryBudget
 from aiowsgi.exchange.output_buffer import OutputLimits
 from aiowsgi.http1 import head_parser
 from aiowsgi.logs import setup as logs
@@ -129,6 +131,11 @@ class Server:
         context, wakeups = self._make_context(), Wakeups(loop)
         options = assembly.scheduler_options(config, self._spend)
         scheduler = RequestScheduler(loop, context, executor, wakeups, options)
+        budget = MemoryBudget(config.memory_budget)
+        # A server that is dropped without `stop` must not leave threads behind.
+        weakref.finalize(
+            self, _release, self._own_listeners, self._pool, self._log
+        ).atexit = False
         self._state = state = ServerState(
             loop,
             context,
@@ -137,8 +144,8 @@ class Server:
             parse_head,
             limits=assembly.limits(config),
             timeouts=assembly.timeouts(config),
-            output_limits=OutputLimits(config.response_buffer, config.response_spool),
-            bodies=assembly.body_policy(config),
+            output_limits=OutputLimits(config.response_buffer, config.response_spool, budget),
+            bodies=assembly.body_policy(config, budget),
             client_disconnected=None if self._tally is None else self._tally.left,
             trusted=assembly.trusted_peers(config) if config.proxy_headers else None,
         )
@@ -332,3 +339,15 @@ class Server:
     ) -> None:
         """Stop; at once where an exception ends the block."""
         await self.stop(None if exc is None else 0)
+
+
+def _release(
+    listeners: Listeners | None, pool: WorkerPool | None, log: LogWriter | None
+) -> None:
+    """Release what a server had made, without waiting. Idempotent."""
+    if listeners is not None:
+        listeners.close()
+    if pool is not None:
+        pool.shutdown(wait=False)
+    if log is not None:
+        log.close()

@@ -7,10 +7,11 @@ from threading import Event
 
 import pytest
 from conversing import BIG, POST, chunked, echo, hello, only_connection
-from support import PATIENCE, Client, Gate, eventually
+from support import PATIENCE, Client, Gate, eventually, small_buffers
 
 from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.exceptions import ClientDisconnected, RequestBodyError
+from aiowsgi.exchange.output_buffer import SCARCE_MEMORY
 
 
 @pytest.mark.parametrize("mode", ["auto", "on", "off"])
@@ -317,3 +318,70 @@ def test_bodies_beyond_the_memory_budget_are_refused(serve_once, connect):
     first.send(bytes(65_000))
     assert first.read_response()[2] == bytes(110_000)
     eventually(lambda: budget.held == 60_000)
+
+
+def test_what_a_client_does_not_read_counts_and_goes_to_disk_sooner(serve_once, connect):
+    """Responses have the same budget; what is on disk does not count."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [BIG] * 10
+
+    server = serve_once(app, memory_budget=100_000, **small_buffers())
+    budget = server._server._state.bodies.budget
+    client = connect(server, receive_buffer=4096)
+    budget.add(60_000)
+    client.get()
+    _, fields = client.read_head()
+    connection = only_connection(server)
+    eventually(lambda: (buffer := connection._output._buffer) is not None and buffer.spooled)
+    assert budget.held < 60_000 + SCARCE_MEMORY + 1
+    assert client.file.read(int(fields["content-length"])) == BIG * 10
+    eventually(lambda: budget.held == 60_000)
+
+
+def test_a_stream_that_is_not_read_counts_until_it_is_closed(serve_once, connect):
+    """The application that leaves its body alone still gives the memory back."""
+    gate = Gate()
+    server = serve_once(gate.before(hello), request_buffering="off")
+    budget = server._server._state.bodies.budget
+    client = connect(server)
+    client.send(POST + b"Content-Length: 100000\r\n\r\n" + bytes(50_000))
+    gate.wait()
+    eventually(lambda: budget.held == 50_000)
+    gate.open()
+    assert client.read_response()[0] == 200
+    eventually(lambda: budget.held == 0)
+
+
+def test_later_and_incomplete_requests_count(serve_once, connect):
+    """What the reader holds while a request is served, and a head that is not complete."""
+    gate = Gate()
+    server = serve_once(gate.before(hello))
+    budget = server._server._state.bodies.budget
+    client = connect(server)
+    client.get()
+    gate.wait()
+    later = b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n"
+    client.send(later)
+    eventually(lambda: budget.held == len(later))
+    gate.open()
+    assert client.read_response()[0] == 200
+    assert client.read_response()[2] == b"hello /later"
+    eventually(lambda: budget.held == 0)
+    client.send(later[:20])
+    eventually(lambda: budget.held == 20)
+    client.close()
+    eventually(lambda: budget.held == 0)
+
+
+def test_an_incomplete_head_beyond_the_budget_is_refused(serve_once, connect):
+    """503: heads can be as large as bodies are."""
+    server = serve_once(hello, memory_budget=1000)
+    budget = server._server._state.bodies.budget
+    budget.add(995)
+    client = connect(server)
+    client.send(b"GET /abcdefgh")
+    code, fields, _ = client.read_response()
+    assert (code, fields["connection"]) == (503, "close")
+    eventually(lambda: budget.held == 995)

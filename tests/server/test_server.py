@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import threading
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
-from support import PATIENCE, UNIT, Client, Gate, no_descriptor_leaks
+from support import PATIENCE, UNIT, Client, Gate, eventually, no_descriptor_leaks
 
 from aiowsgi import Config, ConfigError, Server
 from aiowsgi.exceptions import BindError
@@ -440,3 +441,20 @@ def test_many_clients_at_once(run):
             assert server.requests_served == 100
 
     run(main())
+
+
+def test_a_server_that_is_dropped_gives_its_threads_back(run):
+    """An embedding program may lose it without `stop`; sockets are closed, too."""
+
+    async def main():
+        server = Server(hello, config(access_log=True, access_logfile="/dev/null"))
+        await server.start()
+        assert not no_threads()
+        return server.port
+
+    with no_descriptor_leaks():
+        port = run(main())
+        gc.collect()
+        eventually(no_threads)
+        with pytest.raises(ConnectionRefusedError):
+            Client(port)
