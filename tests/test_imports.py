@@ -26,6 +26,10 @@ MAY_IMPORT = {
     "server": "connection threads logs status config net system http1",
     "supervisor": "server admin",
     "cli": "supervisor",
+    "frameworks": "supervisor",
+    "frameworks/django": "",
+    "frameworks/django/management": "",
+    "frameworks/django/management/commands": "server",
 }
 """Each package, and those that it may import from: these, and whatever these may import from."""
 
@@ -48,6 +52,10 @@ SANS_IO = (
 TESTED_ELSEWHERE = {
     "admin/client": ("cli/test_top", "its answers and its errors are what the commands show"),
     "config/option": ("config/test_options", "an option is seen in the fields that it makes"),
+    "frameworks/django/management/commands/runserver": (
+        "frameworks/test_django",
+        "what is tested is the command",
+    ),
     "http1/h11_parser": ("http1/test_parsers", "one table for both libraries"),
     "http1/httptools_parser": ("http1/test_parsers", "one table for both libraries"),
     "http1/messages": ("http1/test_reader", "values, which the reader yields"),

@@ -1,4 +1,4 @@
-"""The fixture that comes with the package, in a pytest of its own."""
+"""The fixtures that come with the package, in a pytest of its own."""
 
 from __future__ import annotations
 
@@ -49,3 +49,36 @@ def test_the_plugin_costs_nothing_until_it_is_used(pytester):
         "import sys\ndef test(): assert 'aiowsgi.server.server' not in sys.modules\n"
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+LIVE = """
+import urllib.request
+import pytest
+
+def hello(environ, start_response):
+    start_response("200 OK", [])
+    return [b"hello"]
+
+urls = []
+
+@pytest.mark.parametrize("number", range(2))
+def test_live(aiowsgi_live, number):
+    server = aiowsgi_live(hello)
+    with urllib.request.urlopen(server.url) as response:
+        assert response.read() == b"hello"
+    urls.append(server.url)
+    assert aiowsgi_live(hello, root_path="/other").url != server.url
+
+def test_one_server_for_the_session(aiowsgi_live):
+    assert {aiowsgi_live(hello).url, *urls} == {urls[0]}
+"""
+
+
+def test_the_live_fixture_serves_until_the_session_is_over(pytester):
+    """The same application with the same options is served once, by tests of all modules."""
+    pytester.makepyfile(LIVE)
+    pytester.makeini(
+        "[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope=function"
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=3)

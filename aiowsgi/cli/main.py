@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None, *, run: Runner | None = None) -> int
     application; the default is ``aiowsgi.supervisor.runner.run_server``.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if sys.platform == "win32":
+        return _fail(_NOT_ON_WINDOWS, EXIT_USAGE)
     try:
         if argv and argv[0] == "migrate":
             return _migrate(argv[1:])
@@ -65,6 +67,12 @@ def main(argv: Sequence[str] | None = None, *, run: Runner | None = None) -> int
         return _fail(str(error), EXIT_START)
     except AdminError as error:
         return _fail(str(error), EXIT_NOTHING)
+
+
+_NOT_ON_WINDOWS: Final = (
+    "aiowsgi needs Linux or macOS: it uses fork, unix sockets and signals; on Windows run it in WSL"
+    " or in a container, or use waitress"
+)
 
 
 def _fail(message: str, status: int) -> int:

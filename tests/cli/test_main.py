@@ -227,6 +227,12 @@ def test_mistakes(argv: list[str], message: str, capsys: pytest.CaptureFixture[s
     assert output.endswith("Try 'aiowsgi --help'.\n")
 
 
+def test_windows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """There, one sentence says what to use instead."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert "needs Linux or macOS" in refused(capsys, "m:app")
+
+
 # Commands
 
 
