@@ -459,6 +459,7 @@ ROWS: Final = (
         " no-control-socket control-socket-disable",
         waitress="log-socket-errors asyncore-use-poll ipv4 ipv6 log-untrusted-proxy-headers"
         " clear-untrusted-proxy-headers no-clear-untrusted-proxy-headers",
+        uvicorn="reset-contextvars no-reset-contextvars",
         mod_wsgi="log-to-terminal startup-log setup-only",
         granian="log no-log http1-pipeline-flush no-http1-pipeline-flush respawn-failed-workers"
         " no-respawn-failed-workers reload-ignore-worker-failure no-reload-ignore-worker-failure"
@@ -473,7 +474,7 @@ ROWS: Final = (
         gunicorn="reload-engine default-proc-name tmp-upload-dir",
         waitress="asyncore-loop-timeout cleanup-interval recv-bytes send-bytes sockets"
         " channel-request-lookahead socket-options",
-        uvicorn="timeout-worker-healthcheck",
+        uvicorn="timeout-worker-healthcheck reload-delay",
         mod_wsgi="server-root log-directory application-type reload-interval python-eggs"
         " send-buffer-size receive-buffer-size max-clients initial-workers"
         " minimum-spare-workers maximum-spare-workers connect-timeout server-mpm"
@@ -633,6 +634,7 @@ ROWS: Final = (
         "HTTP/2 is the reverse proxy's; leave it out",
         gunicorn="http-protocols http2-cleartext http2-max-concurrent-streams"
         " http2-initial-window-size http2-max-frame-size http2-max-header-list-size",
+        uvicorn="http2 no-http2",
         granian="http2-adaptive-window http2-initial-connection-window-size"
         " http2-initial-stream-window-size http2-keep-alive-interval http2-keep-alive-timeout"
         " http2-max-concurrent-streams http2-max-frame-size http2-max-headers-size"

@@ -252,6 +252,12 @@ class Config:
         30.0,
         "Maximum time that a request waits for a thread; after it the answer is 503. 0: off.",
     )
+    max_upgraded: int | None = option(
+        Auto(NUMBER),
+        None,
+        "Maximum number of connections in a worker that the application has taken over (Upgrade,"
+        " as for WebSocket); each holds a thread; more are answered 503. auto: threads - 1.",
+    )
     max_detached_threads: int | None = option(
         Auto(NUMBER),
         None,

@@ -451,6 +451,10 @@ class Connection(asyncio.Protocol):
         if self.state is _CLOSED or self._transport.is_closing():
             return
         self._transport.drain()
+        if (hand_over := self._output.hand_over) is not None:
+            # The application has taken the connection over.
+            self._transport.set_reading(reading=False)
+            hand_over(self._reader.take_rest())
         if self._body is not None and self._body.stream is not None:
             self._resume_body(self._body)
         self.current_state()
@@ -568,8 +572,11 @@ class Connection(asyncio.Protocol):
 
         Call this again until the connection has gone: its next response will be its last.
         """
-        if self.current_state() is _IDLE and monotonic() - self._since >= DRAIN_IDLE:
+        state = self.current_state()
+        if state is _IDLE and monotonic() - self._since >= DRAIN_IDLE:
             self._transport.close()
+        elif self._output.hand_over is not None and state is _SERVING:
+            self._output.end_input()
 
     def close_idle(self) -> None:
         """Close a connection that waits for a request."""
@@ -600,6 +607,8 @@ class Connection(asyncio.Protocol):
             return
         self.state = _CLOSED
         owner, started = self._transport.lost()
+        if (hand_over := self._output.hand_over) is not None:
+            hand_over(b"")
         if isinstance(owner, Exchange):
             self._report_disconnect(owner)
             owner.connection_lost()

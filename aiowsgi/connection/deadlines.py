@@ -148,8 +148,9 @@ def _of_thread(options: SchedulerOptions, exchange: Exchange) -> Deadline:
     if not record.started_at:
         since = record.queued_at - record.waited_before
         return after(since, options.queue_timeout, Limit.QUEUE)
-    if record.finished_at:
-        # The client still has to read, and the thread to call close().
+    if record.finished_at or record.upgraded:
+        # The client still has to read, and the thread to call close(); or the application has the
+        # connection for as long as it likes.
         return NEVER
     return after(record.started_at, options.request_timeout, Limit.REQUEST)
 

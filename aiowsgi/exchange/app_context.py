@@ -14,6 +14,7 @@ from time import time
 from typing import TYPE_CHECKING, final
 
 from aiowsgi.exceptions import RequestError
+from aiowsgi.exchange.upgrade import UpgradeSlots
 from aiowsgi.http1.response import (
     Fields,
     ResponseContext,
@@ -57,6 +58,8 @@ class AppContext:
         self.abandoned: set[Callable[[], None]] = set()
         # Whether `RequestTimedOut` may be raised in the application (--interrupt-detached).
         self.interruptible = False
+        # The connections that the application may take over.
+        self.upgrade_slots = UpgradeSlots(0)
         # Seconds that the application has for a request; 0 for no limit.
         self.request_timeout = 0.0
         # Whether responses show the request's identifier, and its times.

@@ -22,11 +22,12 @@ from aiowsgi.exchange.interrupts import forget, make_interruptible, outside_appl
 from aiowsgi.exchange.output import ResponseOutput
 from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.exchange.request_body import StreamedBody
+from aiowsgi.exchange.upgrade import NOT_TAKEN, Upgrade, upgradable
 from aiowsgi.http1.messages import Request
 from aiowsgi.http1.response import Fields, ResponseContext, check_fields
 from aiowsgi.wsgi.environ import EnvironBuilder
 from aiowsgi.wsgi.file_wrapper import FileRange
-from aiowsgi.wsgi.handler import Environ, Response, run_application
+from aiowsgi.wsgi.handler import Environ, Response, WSGIApplication, run_application
 
 __all__ = ["CONTINUE", "Exchange"]
 
@@ -34,6 +35,11 @@ logger = logging.getLogger("aiowsgi.server")
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Asks a client for the content that it holds back (RFC 9110 section 15.2.1)."""
+
+
+SWITCHED: Final = 101
+"""Status that is logged for a connection that the application took over (RFC 9110 section 15.2.2);
+what the application has sent is not known."""
 
 
 @final
@@ -125,7 +131,8 @@ class Exchange:
             if not record.finished_at:
                 self.abort()
             if context.finished is not None and not record.overruled:
-                record.status, record.response_bytes = response.status, response.body_bytes
+                record.status = SWITCHED if record.upgraded else response.status
+                record.response_bytes = response.body_bytes
                 context.finished(record, response, environ)
         except BaseException:
             # A fault of the server's own: the client must not wait for a response for ever.
@@ -144,13 +151,14 @@ class Exchange:
 
     def _run_application(self, environ: Environ, response: Response) -> None:
         context = self._app_context
+        app = self._offer(environ) if "HTTP_UPGRADE" in environ else context.app
         if context.interruptible:
             try:
-                run_application(make_interruptible(context.app), environ, response, self)
+                run_application(make_interruptible(app), environ, response, self)
             finally:
                 forget()
         else:
-            run_application(context.app, environ, response, self)
+            run_application(app, environ, response, self)
         # An unfinished line must not become the beginning of the next request's.
         context.environ["wsgi.errors"].flush()
 
@@ -163,6 +171,19 @@ class Exchange:
             environ["aiowsgi.deadline"] = self.record.started_at + timeout
         environ["wsgi.early_hints"] = self._send_early_hints
         return environ
+
+    def _offer(self, environ: Environ) -> WSGIApplication:
+        """The application, which may take the connection over if that is possible."""
+        context, request = self._app_context, self.request
+        if (
+            request.version != "HTTP/1.1"
+            or self._stream is not None
+            or not self._output.any_thread
+            or environ["HTTP_UPGRADE"].lower() in NOT_TAKEN
+        ):
+            return context.app
+        upgrade = Upgrade(self._output, self, self.record)
+        return upgradable(context.app, upgrade, context.upgrade_slots)
 
     def _send_early_hints(self, fields: Fields) -> None:
         """``environ["wsgi.early_hints"]``: send 103 (Early Hints) (RFC 8297) with ``fields``.

@@ -30,9 +30,14 @@ QUEUED     RuntimeError  SENDING    ClientDisconnected  BROKEN      FREE        
 SENDING    RuntimeError  refused    SENDING, or when    BROKEN      FREE, refused  SENDING    CLOSED
                                     last FLUSHING/FREE              if only_queued
 FLUSHING   RuntimeError  refused    ClientDisconnected  ignored     refused        FREE       CLOSED
+UPGRADED   RuntimeError  refused    ClientDisconnected  FREE        refused        UPGRADED   CLOSED
 BROKEN     ignored       refused    ClientDisconnected  ignored     refused        BROKEN     CLOSED
 CLOSED     ignored       refused    ClientDisconnected  ignored     refused        CLOSED     CLOSED
 =========  ============  =========  ==================  ==========  =============  =========  ======
+
+`ResponseOutput.take` leads from SENDING to UPGRADED: the application has the connection's socket,
+and nothing is sent through the output any more. Its end is an abort by the owner, after which the
+connection must close.
 
 An error of a send, by either thread, leads from any state to BROKEN. The event loop's own responses
 (`ResponseOutput.answer`) begin in FREE, without an owner, and lead to FREE or FLUSHING; in BROKEN
@@ -61,6 +66,7 @@ The races, and why each is harmless:
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
 from enum import Enum
 from threading import Condition, Lock
@@ -104,6 +110,8 @@ class OutputState(Enum):
     """A worker thread has started on the owner, which may send."""
     FLUSHING = "flushing"
     """The response is complete, and its last bytes wait for the client to read."""
+    UPGRADED = "upgraded"
+    """The application has taken the connection over."""
     BROKEN = "broken"
     """Nothing can be sent any more: the event loop must abort the connection."""
     CLOSED = "closed"
@@ -111,7 +119,7 @@ class OutputState(Enum):
 
 
 # Looking a member up on its enum costs as much as a call in Python 3.11, hence names of our own.
-_FREE, _QUEUED, _SENDING, _FLUSHING, _BROKEN, _CLOSED = OutputState
+_FREE, _QUEUED, _SENDING, _FLUSHING, _UPGRADED, _BROKEN, _CLOSED = OutputState
 
 
 class DrainResult(Enum):
@@ -158,6 +166,7 @@ class ResponseOutput:
         "_wake",
         "_writer",
         "finished_at",
+        "hand_over",
         "must_close",
         "progress_at",
     )
@@ -191,6 +200,9 @@ class ResponseOutput:
         self._space: Condition | None = None
         # The response that was sent last ends the connection. Read it once that is finished.
         self.must_close = False
+        # What the loop calls, with the bytes that it has received, when the connection was taken
+        # over. Set by the worker thread; read by the loop without the lock, after it was woken.
+        self.hand_over: Callable[[bytes], object] | None = None
         # When the last response was finished, monotonic seconds; 0.0 before. Read by the loop
         # without the lock.
         self.finished_at = 0.0
@@ -226,6 +238,11 @@ class ResponseOutput:
                 return False
             self._notify = True
             return True
+
+    @property
+    def any_thread(self) -> bool:
+        """Whether worker threads send by themselves, on a socket that is not encrypted."""
+        return self._writer.any_thread
 
     @property
     def owner(self) -> object:
@@ -375,12 +392,49 @@ class ResponseOutput:
                 raise ClientDisconnected(CLIENT_GONE)
             return self._writer.receive_into(buffer)
 
-    def abort(self, owner: object) -> None:
-        """Have the event loop reset the connection, as the owner's response cannot be finished."""
+    def take(self, owner: object, hand_over: Callable[[bytes], object]) -> socket.socket:
+        """Take the connection over for the owner; returns a duplicate of its socket.
+
+        ``hand_over`` is called by the event loop once that reads no more, or if the connection is
+        lost before; its argument are the bytes that were received and not used.
+
+        Raises `ClientDisconnected` if the owner cannot send, or has sent something that waits.
+        """
         with self._lock:
-            if self._owner is not owner or not (self._state is _QUEUED or self._state is _SENDING):
+            self._check(owner)
+            if self._buffer or not isinstance(self._writer, SocketWriter):
+                raise ClientDisconnected("the connection cannot be taken over")
+            duplicate = self._writer.duplicate()
+            self.hand_over = hand_over
+            self._state = _UPGRADED
+        self._wake()
+        return duplicate
+
+    def end_input(self) -> None:
+        """Have the application that has the connection find the end of its input."""
+        with self._lock:
+            if self._state is _UPGRADED and isinstance(self._writer, SocketWriter):
+                self._writer.shut_down(socket.SHUT_RD)
+
+    def abort(self, owner: object) -> None:
+        """Have the event loop reset the connection, as the owner's response cannot be finished.
+
+        A connection that the owner has taken over is closed in the orderly way.
+        """
+        with self._lock:
+            if self._owner is not owner:
                 return
-            self._set_broken()
+            if self._state is _UPGRADED:
+                # The event loop goes on with the descriptor, and must not wait for it.
+                if isinstance(self._writer, SocketWriter):
+                    self._writer.set_non_blocking()
+                self.hand_over = None
+                self.must_close = True
+                self._finish()
+            elif self._state is _QUEUED or self._state is _SENDING:
+                self._set_broken()
+            else:
+                return
         self._wake()
 
     def _check(self, owner: object) -> None:
@@ -619,6 +673,9 @@ class ResponseOutput:
             unfinished = Unfinished(self._owner, started)
             if self._state is _CLOSED:
                 return unfinished
+            if self._state is _UPGRADED and isinstance(self._writer, SocketWriter):
+                # The application's own descriptor stays open; it must not wait for ever.
+                self._writer.shut_down(socket.SHUT_RDWR)
             self._state = _CLOSED
             self._owner = None
             if self._buffer is not None:

@@ -42,6 +42,7 @@ class RequestRecord:
         "started_at",
         "status",
         "thread_id",
+        "upgraded",
         "waited_before",
     )
 
@@ -80,6 +81,8 @@ class RequestRecord:
         self.ended = False
         # The connection was lost. Set by the event loop.
         self.client_left = False
+        # The application has taken the connection over. Set by the worker.
+        self.upgraded = False
         # The event loop has answered instead of the application, and has reported that in a record
         # of its own: whatever the application still returns is discarded and not reported.
         self.overruled = False

@@ -20,6 +20,7 @@ import os
 import select
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from aiowsgi.wsgi.file_wrapper import FileRange
@@ -116,6 +117,20 @@ class SocketWriter:
         The caller must know that no other thread, nor the transport, receives.
         """
         return self._socket.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+
+    def duplicate(self) -> socket.socket:
+        """A further descriptor of the connection, for an application that takes it over."""
+        return self._socket.dup()
+
+    def shut_down(self, how: int) -> None:
+        """See shutdown(2): it holds for all descriptors of the connection."""
+        with suppress(OSError):
+            self._socket.shutdown(how)
+
+    def set_non_blocking(self) -> None:
+        """Undo what a thread that had the connection may have set, for all descriptors of it."""
+        with suppress(OSError):
+            self._socket.setblocking(False)
 
     def wait(self, seconds: float) -> bool:
         """See `Writer`."""

@@ -102,6 +102,10 @@ class RequestReader:
         """Number of buffered bytes that no request has used yet."""
         return len(self._buffer)
 
+    def take_rest(self) -> bytes:
+        """All bytes that are held, for another protocol that goes on with the connection."""
+        return self._buffer.take(len(self._buffer))
+
     @property
     def started(self) -> bool:
         """Whether a part of a request head is buffered.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.connection.deadlines import Timeouts
 from aiowsgi.exchange.app_context import AppContext
+from aiowsgi.exchange.upgrade import UpgradeSlots
 from aiowsgi.exchange.memory_budget import MemoryBudget
 from aiowsgi.http1.messages import Limits
 from aiowsgi.logs import setup as logs
@@ -76,6 +77,8 @@ def app_context(config: Config, app: WSGIApplication) -> AppContext:
         send_date=config.date_header,
     )
     made.keep_connections = config.keep_alive > 0
+    limit = config.threads - 1 if config.max_upgraded is None else config.max_upgraded
+    made.upgrade_slots = UpgradeSlots(limit)
     made.request_timeout = config.request_timeout
     made.send_id = config.request_id_header
     made.send_timing = config.server_timing

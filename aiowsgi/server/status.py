@@ -140,6 +140,8 @@ def _of(record: RequestRecord, phase: str) -> _Flight:
 def _phase(record: RequestRecord) -> str:
     if not record.started_at:
         return "queued"
+    if record.upgraded:
+        return "upgraded"
     return "writing" if record.finished_at else "application"
 
 

@@ -89,7 +89,7 @@ class RequestWatchdog:
         # What begins later is not overdue sooner.
         deadline = now + min(self._request, self._slow)
         for record in self._running.copy().values():
-            if record not in self._detached:
+            if record not in self._detached and not record.upgraded:
                 deadline = min(deadline, self._check(record, now))
         return deadline
 

@@ -203,6 +203,8 @@ def in_state(state, writer):
         case OutputState.FLUSHING:
             writer.space = 0
             output.send(OWNER, (b"last",), last=True)
+        case OutputState.UPGRADED:
+            output.take(OWNER, UPGRADE)
         case OutputState.BROKEN:
             output.abort(OWNER)
         case OutputState.CLOSED:
@@ -216,6 +218,8 @@ EVENTS = {
     "send": lambda output: output.send(OWNER, (b"x",), last=False),
     "send last": lambda output: output.send(OWNER, (b"x",), last=True),
     "abort": lambda output: output.abort(OWNER),
+    "take": lambda output: output.take(OWNER, UPGRADE),
+    "end input": lambda output: output.end_input(),
     "cancel": lambda output: output.cancel(OWNER, only_queued=False),
     "cancel queued": lambda output: output.cancel(OWNER, only_queued=True),
     "drain": drain,
@@ -227,20 +231,78 @@ EVENTS = {
 RAISED = {"GONE": ClientDisconnected, "ILLEGAL": RuntimeError}
 
 TABLE = """
-event          FREE      QUEUED   SENDING  FLUSHING  BROKEN  CLOSED
-assign         QUEUED    ILLEGAL  ILLEGAL  ILLEGAL   =       =
-start          False     SENDING  False    False     False   False
-send           GONE      GONE     =        GONE      GONE    GONE
-send last      GONE      GONE     FREE     GONE      GONE    GONE
-abort          =         BROKEN   BROKEN   =         =       =
-cancel         False     FREE     FREE     False     False   False
-cancel queued  False     FREE     False    False     False   False
-drain          =         =        =        FREE      =       =
-close          CLOSED    CLOSED   CLOSED   CLOSED    CLOSED  CLOSED
-answer         =         ILLEGAL  ILLEGAL  ILLEGAL   GONE    GONE
-interim        =         ILLEGAL  ILLEGAL  ILLEGAL   GONE    GONE
+event          FREE      QUEUED   SENDING   FLUSHING  UPGRADED  BROKEN  CLOSED
+assign         QUEUED    ILLEGAL  ILLEGAL   ILLEGAL   ILLEGAL   =       =
+start          False     SENDING  False     False     False     False   False
+send           GONE      GONE     =         GONE      GONE      GONE    GONE
+send last      GONE      GONE     FREE      GONE      GONE      GONE    GONE
+abort          =         BROKEN   BROKEN    =         FREE      =       =
+take           GONE      GONE     UPGRADED  GONE      GONE      GONE    GONE
+end input      =         =        =         =         =         =       =
+cancel         False     FREE     FREE      False     False     False   False
+cancel queued  False     FREE     False     False     False     False   False
+drain          =         =        =         FREE      =         =       =
+close          CLOSED    CLOSED   CLOSED    CLOSED    CLOSED    CLOSED  CLOSED
+answer         =         ILLEGAL  ILLEGAL   ILLEGAL   ILLEGAL   GONE    GONE
+interim        =         ILLEGAL  ILLEGAL   ILLEGAL   ILLEGAL   GONE    GONE
 """
 """Each cell: the state afterwards, ``=`` for the same; or what is returned or raised instead."""
+
+
+UPGRADE = Signal()
+"""Stands for what is called when the connection changes hands."""
+
+
+class TakeableWriter(FakeWriter, SocketWriter):
+    """A fake with a socket that can be taken over; notes what is done to that."""
+
+    def __init__(self):
+        super().__init__()
+        self.done = []
+
+    def duplicate(self):
+        return "duplicate"
+
+    def shut_down(self, how):
+        self.done.append(how)
+
+    def set_non_blocking(self):
+        self.done.append("non-blocking")
+
+
+def test_a_connection_that_was_taken_over():
+    """The application has a socket of its own; the event loop ends it, and goes on after it."""
+    writer, signal = TakeableWriter(), Signal()
+    output = ResponseOutput(writer, signal, OutputLimits(1000, 0))
+    output.assign(OWNER)
+    assert output.start(OWNER)
+    assert output.take(OWNER, UPGRADE) == "duplicate"
+    assert output.hand_over is UPGRADE
+    assert signal.count == 1
+    output.end_input()
+    output.abort(OWNER)
+    assert writer.done == [socket.SHUT_RD, "non-blocking"]
+    assert (output.state, output.must_close, output.hand_over) == (OutputState.FREE, True, None)
+    assert signal.count == 2
+
+
+def test_a_lost_connection_wakes_the_application_that_has_it():
+    """Its descriptor is its own, and must not be waited on for ever."""
+    writer = TakeableWriter()
+    in_state(OutputState.UPGRADED, writer).close()
+    assert writer.done == [socket.SHUT_RDWR]
+
+
+@pytest.mark.parametrize("kind", [FakeWriter, TakeableWriter])
+def test_what_waits_is_sent_before_a_connection_can_be_taken(kind):
+    """An application that has sent something, or one behind TLS, cannot take the connection."""
+    writer = kind()
+    output = in_state(OutputState.SENDING, writer)
+    if kind is TakeableWriter:
+        writer.space = 0
+        output.send(OWNER, (b"early",), last=False)
+    with pytest.raises(ClientDisconnected, match="cannot be taken over"):
+        output.take(OWNER, UPGRADE)
 
 
 def cells():
@@ -254,7 +316,7 @@ def cells():
 @pytest.mark.parametrize(("event", "state", "cell"), list(cells()))
 def test_every_state_meets_every_event_as_the_table_says(event, state, cell):
     """No call is undefined in any state, and a refused one changes nothing."""
-    writer = FakeWriter()
+    writer = TakeableWriter() if "take" in event or state is OutputState.UPGRADED else FakeWriter()
     output = in_state(state, writer)
     assert output.state is state
     writer.space = 100
@@ -273,7 +335,7 @@ def test_every_state_meets_every_event_as_the_table_says(event, state, cell):
 @pytest.mark.parametrize("event", ["start", "send", "send last", "abort", "cancel"])
 def test_an_exchange_that_is_not_the_owner_changes_nothing(state, event):
     """Whatever state the output is in, it is the owner's alone."""
-    output = in_state(state, FakeWriter())
+    output = in_state(state, TakeableWriter())
     stranger = object()
     calls = {
         "start": lambda: output.start(stranger),

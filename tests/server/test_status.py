@@ -26,6 +26,11 @@ class Application:
         self.entered, self.leave = Event(), Event()
 
     def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] == "/upgrade":
+            sock = environ["aiowsgi.socket"]
+            sock.sendall(b"HTTP/1.1 101 x|".replace(b"|", b"\r\n\r\n"))
+            sock.recv(1)
+            raise StopIteration
         if environ["PATH_INFO"].startswith("/wait"):
             self.entered.set()
             self.wait_for_it()
@@ -283,6 +288,21 @@ async def test_writing(start, get):
     report = await until(server, phase("writing"))
     assert report["threads"] == {"busy": 0, "idle": 1, "detached": 0}
     assert report["requests"][0]["thread"] == ""
+
+
+async def test_a_connection_that_the_application_has_taken(start, send, tmp_path):
+    """It is in a phase of its own, however long that lasts, and is logged with its status."""
+    log = tmp_path / "log"
+    server = await start(access_log=True, access_logfile=str(log), access_logformat="%(s)s")
+    asking = await send(server, "GET /upgrade HTTP/1.1|Host: x|Upgrade: x||")
+    assert b"101" in await asking.answer()
+    report = await until(server, phase("upgraded"))
+    assert report["threads"]["busy"] == 1
+    assert report["requests"][0]["phase"] == "upgraded"
+    asking.leave()
+    await until(server, phase("upgraded", 0))
+    await server.stop(0)
+    assert log.read_text() == "101\n"
 
 
 async def test_a_client_that_has_gone(start, app, get):
