@@ -33,3 +33,36 @@ def checked(stream):
         size += len(block)
         digest.update(block)
     return {"size": size, "sha256": digest.hexdigest()}
+
+
+_CHAT = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>A chat on aiowsgi</title>
+<form><input name="text" aria-label="Message" autocomplete="off" required>
+<button disabled>Send</button></form>
+<ul aria-label="Messages"></ul>
+<script>
+const form = document.querySelector("form"), list = document.querySelector("ul");
+const address = location.origin.replace("http", "ws");
+function show(text) {{
+  const item = document.createElement("li");
+  item.textContent = text;
+  list.append(item);
+}}
+function ready() {{ form.querySelector("button").disabled = false; }}
+{script}
+form.addEventListener("submit", event => {{
+  event.preventDefault();
+  send(form.text.value);
+  form.reset();
+}});
+</script>
+</html>
+"""
+
+
+def chat_page(script):
+    """A page for a chat in HTML. ``script`` defines send(), and calls ready() and show()."""
+    return _CHAT.format(script=script)
