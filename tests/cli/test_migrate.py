@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,16 @@ def test_usage(argv: list[str], status: int, capsys: pytest.CaptureFixture[str])
     output = capsys.readouterr().out
     assert output.startswith("Usage: aiowsgi migrate FILE")
     assert max(map(len, output.splitlines())) <= 80
+
+
+def test_the_example_of_the_documentation(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page "Move here" shows a file, and what really comes of it."""
+    page = (Path(__file__).parents[2] / "docs" / "move-here.md").read_text()
+    (source,) = re.findall(r"^```py\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (expected,) = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gunicorn.conf.py").write_text(source)
+    assert main(["migrate", "gunicorn.conf.py"]) == 1
+    assert capsys.readouterr().out == expected

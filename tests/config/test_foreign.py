@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,15 @@ def test_the_documentation_has_every_row(server: str) -> None:
     lines = render_table(server).splitlines()
     assert len(lines) == 2 + sum(server in row.names for row in ROWS)
     assert all(line.count("|") == 4 for line in lines)
+
+
+MOVE_HERE = (Path(__file__).parents[2] / "docs" / "move-here.md").read_text()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_page_has_the_table(server: str) -> None:
+    """The page "Move here" has a table for each server: the one that is rendered from the rows."""
+    begin = f"<!-- foreign {server} -->\n"
+    assert MOVE_HERE.partition(begin)[2].partition("<!-- /foreign -->")[0].strip() == (
+        render_table(server)
+    )

@@ -11,6 +11,7 @@ import pytest
 from processes import ROOT
 
 from aiowsgi.cli import main as cli
+from aiowsgi.config.foreign import find
 from aiowsgi.config.options import OPTIONS
 
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -78,6 +79,8 @@ def test_options_exist(name):
     ours |= {"--check-config", "--print-config", "--version", "--help"}
     ours |= {f"--no-{option.replace('_', '-')}" for option in OPTIONS}
     named = set(re.findall(r"`(--[a-z][a-z-]*)", PAGES[name]))
+    if name == "move-here.md":
+        named = {flag for flag in named if find(flag) is None}
     assert named - ours == set()
 
 
@@ -91,5 +94,5 @@ def test_variables_exist(name):
 def test_every_page_is_in_the_table_of_contents():
     """The index lists each page."""
     (tree,) = re.findall(r"```{toctree}.*?```", PAGES["index.md"], re.DOTALL)
-    listed = {line for line in tree.splitlines() if re.fullmatch(r"[a-z]+", line)}
+    listed = {line for line in tree.splitlines() if re.fullmatch(r"[a-z-]+", line)}
     assert listed | {"index"} == {name.removesuffix(".md") for name in PAGES}
