@@ -138,7 +138,7 @@ class _Reader:
         return None
 
     def _config(self, spelling: str, file: str) -> None:
-        if file.endswith((".py", ".ini", ".xml", ".yaml", ".yml")):
+        if file.startswith("python:") or file.endswith((".py", ".ini", ".xml", ".yaml", ".yml")):
             self._refused.append(
                 f"{spelling} {file}: another server's configuration? Write:"
                 f" aiowsgi migrate {file} > aiowsgi.toml; then {spelling} aiowsgi.toml"
@@ -159,15 +159,15 @@ class _Reader:
 
     def _clash(self, spelling: str, name: str, value: str) -> bool:
         """Act on a flag of ours whose value makes sense in another server only."""
-        from aiowsgi.config.foreign import find
+        from aiowsgi.config.foreign import meanings
 
-        row = find(spelling)
-        if row is None or row.option == "app":
-            return False
-        if row.translate(value).settings == {name: value}:
-            return False
-        self._translated(f"{spelling} {value}", row, value)
-        return True
+        for row in meanings(spelling):
+            # uWSGI's -w is a module; but what has no dot is more likely to be a wrong number.
+            likely = row.option != "app" or {":", "."} & {*value}
+            if likely and row.translate(value).settings != {name: value}:
+                self._translated(f"{spelling} {value}", row, value)
+                return True
+        return False
 
     def _foreign_flag(self, spelling: str, value: str | None) -> None:
         from aiowsgi.config.foreign import find

@@ -15,11 +15,11 @@ one of ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
-__all__ = ["ROWS", "SERVERS", "Row", "Translation", "find", "render_table"]
+__all__ = ["ROWS", "SERVERS", "Row", "Translation", "find", "meanings", "render_table"]
 
 SERVERS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -70,12 +70,16 @@ def find(name: str, server: str | None = None) -> Row | None:
 
     A name that has several meanings has that of the server which comes first in `SERVERS`.
     """
+    return next(meanings(name, SERVERS if server is None else (server,)), None)
+
+
+def meanings(name: str, servers: Iterable[str] = SERVERS) -> Iterator[Row]:
+    """The rows of ``name``, in the order of ``servers``."""
     name = name.lstrip("-").replace("_", "-")
-    for known in SERVERS if server is None else (server,):
+    for server in servers:
         for row in ROWS:
-            if name in row.names.get(known, ()):
-                return row
-    return None
+            if name in row.names.get(server, ()):
+                yield row
 
 
 def render_table(server: str) -> str:
@@ -181,7 +185,7 @@ _GREENLETS: Final = (
 
 
 def _worker_class(value: str) -> Translation:
-    name = value.rpartition(".")[2].lower()
+    name = re.split(r"[.:#]", value)[-1].lower()
     if name in {"sync", "syncworker"}:
         return Translation(
             note="sync runs one request at a time in each worker; here 4 threads do, unless"
@@ -238,7 +242,9 @@ def _mount(value: str) -> Translation:
 
 
 def _protocol(value: str) -> Translation:
-    return Translation() if value.startswith("http") else Translation(note=_HTTP_ONLY)
+    if value.startswith("http"):
+        return Translation()
+    return Translation(note=_HTTP_ONLY, refused=value != "uwsgi")
 
 
 def _https(value: str) -> Translation:
@@ -331,6 +337,10 @@ ROWS: Final = (
         mod_wsgi="paste",
     ),
     _refused(
+        "write: aiowsgi migrate FILE > aiowsgi.toml; then -c aiowsgi.toml",
+        uwsgi="ini xml yaml json y x",
+    ),
+    _refused(
         _ASGI,
         gunicorn="asgi-lifespan asgi-loop asgi-disconnect-grace-period websocket-max-message-size",
         uvicorn="lifespan ws ws-max-size ws-max-queue ws-ping-interval ws-ping-timeout"
@@ -360,7 +370,7 @@ ROWS: Final = (
         uwsgi="socket uwsgi-socket s",
     ),
     _special("bind", "with --certfile and --keyfile", _https, uwsgi="https"),
-    _special("", "HTTP is spoken, not the uwsgi protocol", _protocol, uwsgi="protocol"),
+    _special("", "HTTP is spoken, not the uwsgi protocol", _protocol, gunicorn="protocol", uwsgi="protocol"),
     _same("host", waitress="host", uvicorn="host", mod_wsgi="host", granian="host"),
     _same("port", waitress="port", uvicorn="port", mod_wsgi="port", granian="port"),
     _same("uds", waitress="unix-socket", uvicorn="uds", granian="uds"),
@@ -686,12 +696,12 @@ ROWS: Final = (
         granian="url-path-prefix",
     ),
     _refused(
-        "the proxy sends X-Forwarded-Proto, and --proxy-headers believes it",
+        "leave it out: --proxy-headers believes the proxy's X-Forwarded-Proto",
         waitress="url-scheme",
     ),
     _refused(
         "the uwsgi and FastCGI protocols are not spoken: use proxy_pass in nginx",
-        gunicorn="protocol uwsgi-allow-from uwsgi-allow-ips",
+        gunicorn="uwsgi-allow-from uwsgi-allow-ips",
         uwsgi="fastcgi-socket scgi-socket",
     ),
     _refused(

@@ -13,7 +13,9 @@ from typing import Final
 
 __all__ = ["import_everything"]
 
-_NOT_FOR_SERVERS: Final = ("aiowsgi.__main__", "aiowsgi.cli", "aiowsgi.pytest_plugin")
+_NOT_FOR_SERVERS: Final = (
+    *("aiowsgi.__main__", "aiowsgi.cli", "aiowsgi.frameworks", "aiowsgi.pytest_plugin"),
+)
 """Modules, and packages with their modules, that no running server needs."""
 
 _IMPORTED_LATE: Final = (

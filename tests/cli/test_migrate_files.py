@@ -401,7 +401,7 @@ PASTE = {
         url_scheme = https
         """,
         {"forwarded-allow-ips": ["127.0.0.1"], "proxy-headers": True, **APP},
-        ["url_scheme = https: the proxy sends X-Forwarded-Proto"],
+        ["url_scheme = https: leave it out"],
     ),
     "an unset variable": (
         """

@@ -72,7 +72,7 @@ def test_options(serve, options, expected):
     [
         ({"thread": "8"}, "aiowsgi: thread: no such option; did you mean threads?"),
         ({"threads": "many"}, "aiowsgi: threads: 'many' is not a whole number"),
-        ({"url_scheme": "https"}, "aiowsgi: url_scheme: the proxy sends X-Forwarded-Proto"),
+        ({"url_scheme": "https"}, "aiowsgi: url_scheme: leave it out"),
         ({"workers": "4"}, "start: aiowsgi 'paste.deploy:loadapp(\"config:/srv/site.ini\")'"),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOT_FOR_SERVERS = ("aiowsgi/cli/", "aiowsgi/pytest_plugin.py", "aiowsgi/testing.py")
+NOT_FOR_SERVERS = ("aiowsgi/cli/", "aiowsgi/frameworks/", "aiowsgi/pytest_plugin.py", "aiowsgi/testing.py")
 
 
 def imported_by_functions() -> set[str]:
@@ -40,6 +40,21 @@ import sys
 from aiowsgi.system.imports import import_everything
 import_everything()
 print(sorted(set({sorted(names)!r}) - sys.modules.keys()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow("processes")
+def test_no_framework_is_imported() -> None:
+    """What starts the server from a framework would import that, and Django wants its settings."""
+    script = """
+import sys
+from aiowsgi.system.imports import import_everything
+import_everything()
+print([name for name in ("bottle", "django", "paste") if name in sys.modules])
 """
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
