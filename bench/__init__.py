@@ -1,1 +1,1 @@
-"""Measurements of aiowsgi beside its peers: ``python -m bench``; the README says what and how."""
+"""Measures aiowsgi and other servers: ``python -m bench``. See README.md in this folder."""

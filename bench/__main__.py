@@ -1,7 +1,7 @@
-"""Run the workloads over the servers, round after round: ``python -m bench --help``.
+"""Runs the workloads with each server, in rounds: ``python -m bench --help``.
 
-In each round every server is started afresh, measured and stopped before the next one, and the
-order turns from round to round, so that what else the machine does falls on all of them alike.
+In each round each server is started, measured and stopped before the next one. The order changes
+from round to round, so that other activity of the machine affects all servers alike.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         _measure(workload, options, cores, results)
         tables.append(workload_table(workload, results, NOTES))
         print(tables[-1], flush=True)
-    tables.append(f"### Must show\n\n{verdict_table(results, WORKLOADS)}")
+    tables.append(f"### Criteria\n\n{verdict_table(results, WORKLOADS)}")
     print(tables[-1])
     _write(options, cores, results, tables)
     return 0
@@ -120,7 +120,7 @@ def _installed(
 
 
 def _sample(workload: Workload, spec: ServerSpec, seconds: int, cores: Cores) -> Sample:
-    """One server in one round; whatever stops it is the sample's problem, not the run's."""
+    """Measure one server in one round. A failure is noted in the sample, and the run goes on."""
     try:
         with RunningServer(spec, workload.app, workload.threads, cores.server) as server:
             return workload.measure(server, seconds)
@@ -153,7 +153,7 @@ def _write(options: argparse.Namespace, cores: Cores, results: Results, tables: 
 
 
 def _versions() -> dict[str, str]:
-    """The installed version of every package that takes part."""
+    """The installed version of each package that is used."""
     packages = {spec.module for spec in SERVERS.values()} | {
         "uvicorn",
         "uvloop",

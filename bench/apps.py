@@ -29,7 +29,7 @@ BLOCK_SIZE = 64 * 1024
 """Bytes that the streaming applications read or yield at once; what frameworks commonly use."""
 
 WAIT_SECONDS = 0.010
-"""How long ``wait`` stands for a database that answers in ten milliseconds."""
+"""Seconds that ``wait`` sleeps, as a database query would take."""
 
 CHECKSUM_STEPS = 25_000
 LONG_STEPS = 25 * CHECKSUM_STEPS
@@ -71,7 +71,7 @@ def busy(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
 
 
 def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer the environ's printable part as JSON, to see what a server hands over."""
+    """Answer with the strings of the environ as JSON."""
     facts = {key: value for key, value in environ.items() if isinstance(value, str)}
     body = json.dumps(facts, sort_keys=True).encode()
     start_response("200 OK", [("Content-Type", "application/json")])
@@ -91,7 +91,7 @@ def download_chunked(environ: WSGIEnvironment, start_response: StartResponse) ->
 
 
 def download_file(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Send a file of 8 MiB by ``wsgi.file_wrapper``, or in blocks where a server has none."""
+    """Send a file of 8 MiB by ``wsgi.file_wrapper``, or in blocks if the server has none."""
     start_response("200 OK", [*BINARY, ("Content-Length", str(BODY_SIZE))])
     # The response closes it: PEP 3333, "Optional Platform-Specific File Handling".
     file = Path(f"/proc/self/fd/{_file_of_8_mib()}").open("rb")  # noqa: SIM115
@@ -153,9 +153,9 @@ def _read_all(environ: WSGIEnvironment) -> int:
 
 @cache
 def _file_of_8_mib() -> int:
-    """The descriptor of a file without a name, which vanishes with the process however that ends.
+    """Return the descriptor of an unlinked file, which the system removes with the process.
 
-    Written once, so the page cache holds it.
+    It is written once, so that the page cache holds it.
     """
     descriptor, name = tempfile.mkstemp()
     os.unlink(name)

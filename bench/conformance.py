@@ -1,10 +1,10 @@
-"""Hold a running server against the wire table: ``python -m bench.conformance 127.0.0.1:8000``.
+"""Checks how strictly a server reads requests: ``python -m bench.conformance 127.0.0.1:8000``.
 
-It needs nothing but Python and this checkout. Serve ``wire.echo:app`` (with ``tests`` on the path)
-by whatever server is in question and name its host and port. Any other application that answers
-200 to every request will do too, but then it cannot be seen what was read, only how much.
+It needs Python and this checkout only. Serve ``wire.echo:app`` (with ``tests`` on the path) with
+the server in question, and name its host and port. With another application that answers each
+request with 200, the number of requests is checked, but not their content.
 
-Every row is sent whole, with a second request behind it. The verdicts:
+Each row of the table in ``tests/wire`` is sent whole, followed by a second request. The verdicts:
 
 ======  =========================================================================================
 pass    read, or refused with any 4xx or 5xx status or by closing, as the table has it
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from wire.client import Came
 
 QUIET = 1.0
-"""Seconds without a byte after which a server is taken to have no more to say. A guess: servers
-answer a row within milliseconds, and one that waits for more would wait for long."""
+"""Seconds without a byte after which an answer counts as complete. A guess: servers answer a row
+within milliseconds, and a server that waits for more bytes would wait much longer."""
 
 SECOND_SEEN = Seen("GET", "/second", "x", b"")
 
@@ -70,7 +70,7 @@ class Outcome(NamedTuple):
 
 
 def judge(row: Row, came: Came) -> Outcome:
-    """Compare what came with what the row says."""
+    """Compare the answers with the row."""
     statuses = tuple(answer.status for answer in came.answers)
     taken = len([status for status in statuses if 200 <= status < 300])
     verdict, detail = (_judge_good if row.status is None else _judge_bad)(row, came, taken)
@@ -128,7 +128,7 @@ def _misread(expected: Sequence[Seen], came: Came) -> str:
 
 
 def measure(address: tuple[str, int], rows: Sequence[Row], quiet: float) -> list[Outcome]:
-    """Run the rows against the server at ``address``."""
+    """Send the rows to the server at ``address``."""
     sendings = [
         Sending(
             [row.sent + SECOND],

@@ -1,7 +1,7 @@
-"""What aiowsgi has to show: its figures against bounds, some of them drawn from the same run.
+"""The criteria that aiowsgi should meet: a figure and its bound, often a peer's figure.
 
 A bound is a factor times the best of some peers, or a plain number. A row whose figures were not
-measured is neither passed nor failed. This module knows figures only, not how they came about.
+measured is neither passed nor failed. This module only compares figures; others measure them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Medians: TypeAlias = Mapping[tuple[str, str, str], float]
 H11 = "aiowsgi-h11"
 HTTPTOOLS = "aiowsgi-httptools"
 PYTHON_PEERS = ("waitress", "cheroot", "gunicorn-gthread", "hypercorn", "uvicorn+a2wsgi")
-"""The peers that h11 has to be compared with: a parser in Python against parsers in Python."""
+"""The peers of aiowsgi with h11: their parsers are in Python too."""
 
 
 class Relation(Enum):
-    """Which side of its bound a figure has to be on; equal is enough."""
+    """On which side of its bound a figure must be; an equal one passes."""
 
     AT_LEAST = "≥"
     AT_MOST = "≤"
@@ -40,10 +40,10 @@ class Criterion:
     relation: Relation
     factor: float
     peers: tuple[str, ...] = ()
-    """Whose best figure is multiplied by the factor; none for a bound that is the factor itself."""
+    """Servers whose best figure is multiplied by the factor; if empty, the factor is the bound."""
 
     def bound(self, medians: Medians) -> float | None:
-        """The figure to reach, or None where no peer was measured."""
+        """The figure to reach, or None if no peer was measured."""
         if not self.peers:
             return self.factor
         keys = [(self.workload, peer, self.metric) for peer in self.peers]
@@ -55,7 +55,7 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A criterion beside what was measured; ``passed`` is None where that is too little."""
+    """A criterion and its outcome; ``passed`` is None if a figure is missing."""
 
     criterion: Criterion
     value: float | None

@@ -1,4 +1,4 @@
-"""What threads are worth without the GIL: ``python -m bench.freethreaded --python A --python B``.
+"""Compares builds of Python: ``python -m bench.freethreaded --python A --python B``.
 
 A CPU-bound application is served by four threads that may use every core, under each interpreter in
 turn, and its requests a second are compared with those under the first one. To learn what the GIL

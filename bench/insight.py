@@ -1,7 +1,7 @@
-"""What it costs that one can look: ``python -m bench.insight``.
+"""Measures the cost of the admin endpoint: ``python -m bench.insight``.
 
-The small workload is served without an admin endpoint, with one at which nobody looks, and with one
-whose live view somebody watches. The servers of a round run side by side on one core, and the load
+The small workload is served without an admin endpoint, with an idle one, and with one whose live
+page is open. The servers of a round run side by side on one core, and the load
 goes from one to the next every second, this way and that way round: a machine that changes its
 speed changes it for all. Each round has new processes, since two of the same kind differ by some
 percent for as long as they live.

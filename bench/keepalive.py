@@ -1,10 +1,9 @@
-"""What a kept connection is worth: ``python -m bench.keepalive``.
+"""Compares kept with new connections: ``python -m bench.keepalive``.
 
 A body of 10,000 bytes is fetched by httperf 2,000 times on one connection and then once on each of
 1,000 connections, and by ApacheBench with and without ``-k``. A server that sends its head and body
 in two small writes, or leaves Nagle's algorithm on, is slower on the kept connection than on new
-ones: the second write waits for an acknowledgement that the client delays. Paste is such a server;
-it stands here for where aiowsgi comes from.
+ones: the second write waits for an acknowledgement that the client delays. Paste is such a server.
 """
 
 from __future__ import annotations

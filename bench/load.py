@@ -1,4 +1,4 @@
-"""The load generators wrk, httperf and ApacheBench: how each is run, and what its output says.
+"""Runs the load generators wrk, httperf and ApacheBench, and reads their output.
 
 Running and reading are apart, so that the reading can be tested on recorded outputs. Whatever a
 tool counts as an error, and every answer that is not 2xx, becomes ``problems``: a figure that was
@@ -123,7 +123,7 @@ def parse_httperf(output: str) -> Load:
     }
     return Load(
         requests=int(replies),
-        # From the rate: the duration is rounded to milliseconds, of which there may be few.
+        # Computed from the rate, because httperf rounds the duration to milliseconds.
         seconds=replies / rate if rate else 0.0,
         problems=_problems(counts),
     )
@@ -154,7 +154,7 @@ def missing_tools() -> list[str]:
 
 
 def _watched(parse: Callable[[str], Load], command: list[str], seconds: float = 0.0) -> Load:
-    """Run a tool that should take so many seconds; what it said, with what it cost."""
+    """Run a tool for about ``seconds``; return its figures and the processor time that it used."""
     before = _children_cpu()
     run = parse(_run(command, seconds + GRACE_SECONDS))
     return replace(run, cpu=_children_cpu() - before)
@@ -182,7 +182,7 @@ def _run(command: list[str], timeout: float) -> str:
 
 
 def _number(pattern: str, text: str, default: float | None = None) -> float:
-    """The first group of ``pattern`` as a number; LoadError where it is not found."""
+    """Return the first group of ``pattern`` as a number. Raises LoadError if there is no match."""
     if found := re.search(pattern, text, re.MULTILINE):
         return float(found[1])
     if default is None:
@@ -191,7 +191,7 @@ def _number(pattern: str, text: str, default: float | None = None) -> float:
 
 
 def _end(text: str) -> str:
-    """The last words of a tool, on one line."""
+    """The end of a tool's output, on one line."""
     return " ".join(text.split())[-300:]
 
 

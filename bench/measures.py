@@ -1,4 +1,4 @@
-"""How each figure is got: a running server is loaded, watched, and a sample comes of it.
+"""The functions that measure a running server, and return a sample.
 
 A measuring function gets a server that has just answered its first request, and the seconds that
 one measurement may last. Which function serves which question is the table in ``workloads.py``;
@@ -71,7 +71,7 @@ def _busy(server: RunningServer, mode: str, connections: int, seconds: int) -> S
 def _loaded(server: RunningServer, seconds: int, run: Callable[[int], load.Load]) -> Sample:
     """Warm up, then load; with the server's own processor time, which noise disturbs least.
 
-    Raises LoadError where nothing at all was answered: then there is nothing to divide by.
+    Raises LoadError if no request was answered.
     """
     run(WARM_UP_SECONDS)
     before = system.cpu_seconds(server.pid)
@@ -125,7 +125,7 @@ def keep_alive(server: RunningServer, seconds: int) -> Sample:
 
 
 def idle(server: RunningServer, seconds: int) -> Sample:
-    """Busy connections alone, then beside idle ones; what those weigh and whether they live."""
+    """Measure busy connections alone and beside idle ones, and what the idle ones cost."""
     alone = _busy(server, "unique", BUSY, seconds)
     before = system.resident_kib(server.pid)
     with IdleConnections(server.port, IDLE) as idle:
@@ -162,7 +162,7 @@ def flat(server: RunningServer, seconds: int) -> Sample:
 
 
 def start(server: RunningServer, seconds: int) -> Sample:
-    """What is known without load: the time to the first answer, and the memory at rest."""
+    """Return the time to the first answer, and the memory without load."""
     del seconds
     figures = {
         "start": server.seconds_to_first_answer * 1000,

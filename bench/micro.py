@@ -41,7 +41,7 @@ FIELDS = (
     b"X-Request-ID: %b\r\n\r\n" % ID
 )
 DIFFERENT = 256
-"""Requests that are told apart by their paths; taken in turn."""
+"""Requests with different paths, used in turn."""
 HEADS = [b"GET /catalogue/item-%d?page=2 HTTP/1.1\r\n%b" % (n, FIELDS) for n in range(DIFFERENT)]
 VARYING = [head.replace(ID, b"%032x" % n) for n, head in enumerate(HEADS)]
 CHUNK = b"400\r\n" + b"x" * 1024 + b"\r\n"

@@ -1,4 +1,4 @@
-"""Clients that compute beside one that asks for little: ``bench.neighbours PORT SECONDS``.
+"""Small requests beside large ones: ``bench.neighbours PORT SECONDS``.
 
 Three clients ask for ``/compute`` of ``bench.apps.busy`` again and again, which keeps three threads
 of the server computing; one client asks for ``/`` every ten milliseconds, as a user's page or a
@@ -22,7 +22,7 @@ NEIGHBOURS = 3
 INTERVAL = 0.010
 """Seconds from one small request to the next, unless its answer takes longer."""
 TIMEOUT = 30.0
-"""Seconds within which every answer must come."""
+"""Seconds within which each answer must come."""
 MICROSECONDS = 1e6
 
 
@@ -57,7 +57,7 @@ class Neighbour(Thread):
         self._stop_asked = stop
         self.answered = 0
         self.problem = ""
-        """Why it ended early; empty if it did not."""
+        """Why the client stopped early; empty if it did not."""
 
     def run(self) -> None:
         """Ask, and ask again."""

@@ -1,4 +1,4 @@
-"""One chart for each workload, as PNG and SVG; matplotlib is imported only here and only then."""
+"""Draws one chart for each workload, as PNG and SVG. Only `draw` imports matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From samples to medians, Markdown tables and the raw figures as JSON.
+"""Turns samples into medians, Markdown tables and JSON.
 
 A table shows every figure as its median with minimum and maximum over the rounds, and how many
 times a peer's figure aiowsgi reached. What is compared with the criteria are medians of clean runs
@@ -54,7 +54,7 @@ class Results:
         return _spread(sample.figures[key] for sample in samples if key in sample.figures)
 
     def problems(self, workload: str, server: str) -> str:
-        """What went wrong in any round, each said once."""
+        """The problems of all rounds, each of them once."""
         samples = self.samples.get((workload, server), [])
         return "; ".join(dict.fromkeys(sample.problems for sample in samples if sample.problems))
 
@@ -119,7 +119,7 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def number(value: float, digits: int) -> str:
-    """A figure for people: thousands apart, so many decimal places."""
+    """Format a figure with separators of thousands and so many decimal places."""
     return f"{value:,.{digits}f}"
 
 
@@ -140,7 +140,7 @@ def _key(workload: Workload) -> str:
 
 
 def _ratio(workload: Workload, results: Results, mine: str, server: str) -> str:
-    """Our median over theirs in the workload's first figure."""
+    """The ratio of our median to theirs, of the workload's first figure."""
     ours = results.spread(workload.name, mine, _key(workload))
     theirs = results.spread(workload.name, server, _key(workload))
     if ours is None or theirs is None or not theirs.median:

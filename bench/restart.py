@@ -43,11 +43,11 @@ from tests.load_client import Load, get, load
 
 APP = "bench.restart:application"
 SECONDS = 20.0
-"""For a server to start, or to stop."""
+"""Seconds within which a server must start, or stop."""
 SETTLE = 1.0
 """Seconds of load before an event, between two, and after the last."""
 LONGEST = 240.0
-"""Seconds after which there are no further events, however few there were."""
+"""Seconds after which no further events are caused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Peer:
     name: str
     module: str
     command: Callable[[int], list[str]]
-    """From a port to the interpreter's arguments."""
+    """Returns the interpreter's arguments for a port."""
     events: tuple[str, ...] = ("TERM", "HUP", "KILL")
 
 
@@ -99,13 +99,13 @@ PEERS = (
 
 
 NOTES = "BENCH_BEGUN"
-"""The variable that names the file in which the application notes what it has begun with."""
+"""The variable that names the file in which the application notes the requests it has started."""
 
 _notes = os.open(os.environ[NOTES], os.O_WRONLY | os.O_APPEND) if NOTES in os.environ else None
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
-    """Takes five milliseconds, as one that asks a database, and tells which process it is."""
+    """Sleeps five milliseconds, as a database query would take, and answers with the process id."""
     if _notes is not None:
         os.write(_notes, f"{environ['QUERY_STRING']}\n".encode())
     time.sleep(0.005)
@@ -115,7 +115,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., object]) 
 
 
 def __getattr__(name: str) -> Any:
-    """``asgi_application``, made where it is asked for: only one peer needs a2wsgi."""
+    """Return ``asgi_application`` on request, because only one peer needs a2wsgi."""
     if name != "asgi_application":
         raise AttributeError(name)
     from a2wsgi import WSGIMiddleware
@@ -128,7 +128,7 @@ def __getattr__(name: str) -> Any:
 
 @contextmanager
 def _running(peer: Peer, port: int, notes: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The server, once it answers; its whole session is ended with the block."""
+    """Run a server until the end of the block, which begins when the server answers."""
     process = subprocess.Popen(
         [sys.executable, *peer.command(port)],
         cwd=ROOT,
@@ -151,7 +151,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
     for _ in poll(time.monotonic() + SECONDS):
         if process.poll() is not None:
             raise RuntimeError(f"ended with status {process.returncode}")
-        # A port may be open before anybody answers there.
+        # A port may be open before the server answers on it.
         with suppress(OSError), socket.create_connection((HOST, port), SECONDS) as connection:
             connection.sendall(get("", last=True))
             if connection.recv(100).startswith(b"HTTP/1.1 200 "):
@@ -172,7 +172,7 @@ def _kill(process: subprocess.Popen[bytes], busy: Load) -> None:
     """Kill the oldest of the processes that have answered since the last event."""
     busy.bodies.clear()
     busy.wait_for(20)
-    # The lowest number: one that has served for a while is replaced without a pause.
+    # The lowest process id: a worker that has served for a while is replaced at once.
     os.kill(min(int(body) for body in busy.bodies if int(body) != process.pid), signal.SIGKILL)
 
 
@@ -205,7 +205,7 @@ def measure(peer: Peer, event: str, times: int, new: int = 4) -> dict[str, int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure every peer through every event it knows; returns the exit status."""
+    """Measure each peer with each event that it supports; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.restart")
     parser.add_argument("--reloads", type=int, default=5, help="in a row")
     parser.add_argument("--kills", type=int, default=100, help="in a row")

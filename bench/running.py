@@ -1,4 +1,4 @@
-"""One server process from start to stop: spawned pinned, awaited by asking it, ended by terminate.
+"""Runs one server: pinned to its cores, ready when it answers, stopped by a terminate signal.
 
 The harness ends only what it started: each server leads a session of its own, so that its worker
 processes can be ended with it if it does not stop by itself.
@@ -80,7 +80,7 @@ class RunningServer:
 
     @property
     def url(self) -> str:
-        """Where the application is served."""
+        """The URL of the application."""
         return f"http://{HOST}:{self.port}/"
 
     def _spawn(self) -> subprocess.Popen[str]:

@@ -15,21 +15,21 @@ from contextlib import ExitStack, closing, suppress
 from typing import NamedTuple, TypeAlias
 
 from bench import load
-from bench.dawdlers import BODIES, HEADERS, Dawdlers, reading
 from bench.running import RunningServer
 from bench.servers import HOST
 from bench.shopper import GOOD_SECONDS, Shopper
+from bench.slow_clients import BODIES, HEADERS, SlowClients, reading
 from bench.system import cpu_seconds, resident_kib
 from bench.trouble_app import WORK_SECONDS
 
 THREADS = 4
 """Of the server."""
 PATIENCE_SECONDS = 5.0
-"""Within which a server has to serve again to have recovered."""
+"""Seconds within which a server must serve again to count as recovered."""
 WAVE_SECONDS = 3
-"""For which each crowd of slow uploads lasts in a long run."""
+"""Seconds that each wave of slow uploads lasts in a long run."""
 TENTHS = 10
-"""Parts of a long run, of which the first is warming up."""
+"""Number of parts of a long run; the first is the warm-up."""
 BUSY = 8
 """Connections of good clients."""
 
@@ -38,19 +38,19 @@ class Outcome(NamedTuple):
     """One row of the table."""
 
     good: float = 0.0
-    """Good requests served a second."""
+    """Good responses a second."""
     share: float | None = None
-    """Of the rate without trouble."""
+    """Share of the rate without the trouble."""
     p99: float = 0.0
     """Seconds."""
     megabytes: float | None = None
-    """Resident memory that the trouble took."""
+    """Growth of the resident memory during the trouble, in MB."""
     recovered: bool | None = False
     note: str = ""
 
 
 class Size(NamedTuple):
-    """How much trouble there is."""
+    """How large the trouble is: numbers of clients, requests and seconds."""
 
     seconds: int = 5
     readers: int = 1000
@@ -63,7 +63,7 @@ class Size(NamedTuple):
     soak_seconds: int = 150
     """That it takes at most."""
     settle: float = 60.0
-    """Seconds within which what clients that dawdle have asked for is made."""
+    """Seconds within which the responses to slow clients must have been produced."""
 
 
 QUICK = Size(1, readers=100, dribblers=300, overload=200, soak_seconds=6, settle=5.0)
@@ -83,14 +83,14 @@ def _recovers(port: int, patience: float = PATIENCE_SECONDS) -> bool:
     return False
 
 
-def _among(dawdlers: Callable[[int], Dawdlers]) -> Scenario:
-    """Good clients beside those that dawdle, and before them."""
+def _among(slow_clients: Callable[[int], SlowClients]) -> Scenario:
+    """Measure good clients alone, and then beside slow clients."""
 
     def measure(server: RunningServer, size: Size) -> Outcome:
         alone = load.wrk(server.port, "unique", BUSY, size.seconds)
         before = resident_kib(server.pid)
-        with dawdlers(server.port) as crowd:
-            # What they asked for is done first, if it can be.
+        with slow_clients(server.port) as crowd:
+            # First let the server produce their responses, if it can.
             began = time.monotonic()
             answered = _recovers(server.port, size.settle)
             settled = f"{time.monotonic() - began:.1f} s" if answered else "never"
@@ -120,17 +120,17 @@ def _notes(*texts: str) -> str:
 
 def _slow_readers(kind: str) -> Scenario:
     return lambda server, size: _among(
-        lambda port: Dawdlers(port, size.readers, [reading(f"/{kind}")])
+        lambda port: SlowClients(port, size.readers, [reading(f"/{kind}")])
     )(server, size)
 
 
 def _dribble(server: RunningServer, size: Size) -> Outcome:
     beginnings = [HEADERS, BODIES, reading("/page")]
-    return _among(lambda port: Dawdlers(port, size.dribblers, beginnings))(server, size)
+    return _among(lambda port: SlowClients(port, size.dribblers, beginnings))(server, size)
 
 
 def _hanging(port: int, count: int, stack: ExitStack) -> None:
-    """Have so many threads hang."""
+    """Make ``count`` threads hang."""
     for _ in range(count):
         client = stack.enter_context(closing(socket.create_connection((HOST, port), timeout=5)))
         client.sendall(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -165,12 +165,12 @@ def _soak(server: RunningServer, size: Size) -> Outcome:
     served = uploads = 0
     deadline = time.monotonic() + size.soak_seconds
     while (served < size.soak or uploads < size.uploads) and time.monotonic() < deadline:
-        with Dawdlers(server.port, size.readers, [BODIES]) as crowd:
+        with SlowClients(server.port, size.readers, [BODIES]) as crowd:
             waves.append(load.wrk(server.port, "unique", BUSY, WAVE_SECONDS))
             uploads += crowd.held
         served += waves[-1].requests
         memory.append(resident_kib(server.pid) / 1024)
-    # What a few waves take, many do not leave behind.
+    # A leak would grow with the number of waves.
     warm = memory[len(memory) // TENTHS :]
     curve = " ".join(f"{figure:.0f}" for figure in warm[:: -(-len(warm) // TENTHS)])
     return Outcome(

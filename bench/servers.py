@@ -15,12 +15,12 @@ from typing import TypeAlias
 
 HOST = "127.0.0.1"
 KEEP_ALIVE_SECONDS = 75
-"""Seconds that an idle connection is kept, where a server can be told; aiowsgi's default."""
+"""Seconds that an idle connection is kept, if a server has a setting; the default of aiowsgi."""
 CONNECTIONS = 20_000
-"""Connections that a server may hold, where it has a limit."""
+"""Maximum number of connections, if a server has a setting."""
 
 Arguments: TypeAlias = Callable[[str, int, int], list[str]]
-"""From application, port and threads to the interpreter's arguments."""
+"""Returns the interpreter's arguments for an application, a port and a number of threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ServerSpec:
 
     name: str
     module: str
-    """What must be importable for the row to be measured."""
+    """The module that must be importable."""
     arguments: Arguments
     note: str = ""
     """What a reader must know to compare this server fairly."""

@@ -1,4 +1,4 @@
-"""Clients of an overload, which wait when they are refused: wrk does not know that it should."""
+"""Clients that overload a server and wait after a refusal, which wrk cannot do."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import suppress
 from bench.servers import HOST
 
 GOOD_SECONDS = 1.0
-"""Within which an answer is good."""
+"""Seconds within which an answer counts as good."""
 ANSWER_SECONDS = 30.0
-"""After which a client gives a connection up."""
+"""Seconds after which a client closes a connection without an answer."""
 REFUSED_SECONDS = 1.0
-"""What servers say in Retry-After."""
+"""Seconds that a refused client waits: the Retry-After of the servers."""
 
 
 class Shopper:
-    """A client that asks again and again, and waits when it is told to."""
+    """A client that sends one request after another, and waits after a refusal."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 KEPT = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 CLIENTS = 8
-"""Connections open at a time, where each has one request."""
+"""Number of connections that are open at a time, if each has one request."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,7 +98,7 @@ def _start(servers: ExitStack, port: int, *options: str) -> int:
 
 
 def application(environ: object, start_response: Callable[..., object]) -> list[bytes]:  # noqa: ARG001
-    """Tells which process it is."""
+    """Answers with the process id."""
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]

@@ -1,4 +1,4 @@
-"""What the harness asks of the kernel: cores, limits, and the cost of a process tree. Linux only.
+"""Asks the kernel for cores, limits, and the cost of a process tree. Linux only.
 
 A server may be several processes (granian and gunicorn keep a master beside their one worker), so
 memory and processor time are always those of the whole tree. Nothing here starts or ends anything.
@@ -36,7 +36,7 @@ def choose_cores() -> Cores:
 
 @contextmanager
 def running_on(cores: frozenset[int]) -> Iterator[None]:
-    """Pin this thread, and the processes it starts meanwhile, to ``cores``."""
+    """Pin this thread, and the processes that it starts, to ``cores`` for a block."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -53,7 +53,7 @@ def raise_descriptor_limit() -> int:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on just now."""
+    """Return a TCP port of 127.0.0.1 on which nothing listens at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -1,11 +1,11 @@
-"""What a server does in trouble: ``python -m bench.trouble --help``. Linux only.
+"""Measures servers under overload, hangs and slow clients: ``python -m bench.trouble``. Linux only.
 
 Each scenario starts a server with four threads, measures what it gives to good clients while it is
-in trouble, takes the trouble away and looks whether it serves again:
+in trouble, ends the trouble, and checks whether the server recovers:
 
 ===============  =================================================================================
 ``overload``     more requests of 20 ms than the threads can answer, from clients that wait for a
-                 second where they are refused; *good* is a 200 within a second
+                 second after a refusal; *good* is a 200 within a second
 ``stuck``        four requests that hang for ever, and then good clients
 ``list``         clients that hardly read responses of 3 MB, given as one block, beside good ones
 ``generator``    the same, given block by block
@@ -21,10 +21,9 @@ in trouble, takes the trouble away and looks whether it serves again:
 *Good* is requests served a second to good clients; *of untroubled*, what share that is of what the
 same server does without the trouble (in ``overload``, of what its threads can do). *MB* is the
 resident memory that the trouble took. Figures of one run are for comparing its rows only: the load
-shares one processor with the clients that dawdle.
+shares one processor with the slow clients.
 
-What is done to a server and measured of it stands in ``scenarios.py``; here stand the servers, and
-the table.
+The scenarios are in ``scenarios.py``. This module has the servers, and prints the table.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _OPTIONS = {
     "stuck": ["--request-timeout", "1s"],
     "refuse": ["--queue-size", "1", "--queue-timeout", "0", "--graceful-timeout", "1s"],
 }
-"""What an operator of aiowsgi sets against that trouble; all else has its defaults."""
+"""Options that an operator of aiowsgi would set for a scenario; the others have their defaults."""
 
 
 def _servers(scenario: str) -> list[ServerSpec]:
@@ -71,12 +70,12 @@ DESCRIPTORS = 150
 
 
 def _with_few(arguments: Arguments) -> Arguments:
-    """The same command in a shell that has limited it."""
+    """The same command, run by a shell that limits its descriptors."""
     script = f'ulimit -n {DESCRIPTORS} && exec "$@"'
     return lambda *of: ["-c", script, "sh", sys.executable, *arguments(*of)]
 
 
-# The face
+# The command
 
 COLUMNS = ["scenario", "server", "good/s", "of untroubled", "p99 ms", "MB", "recovered", "notes"]
 
@@ -85,9 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the scenarios and print the table; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.trouble", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--quick", action="store_true", help="little trouble, for a minute or two")
+    parser.add_argument("--quick", action="store_true", help="smaller scenarios, a few minutes")
     parser.add_argument("--only", default=",".join(SCENARIOS), help="scenarios, between commas")
-    parser.add_argument("--servers", default="", help="servers, between commas; all of them else")
+    parser.add_argument("--servers", default="", help="servers, between commas (all)")
     options = parser.parse_args(arguments)
     raise_descriptor_limit()
     os.sched_setaffinity(0, choose_cores().load)

@@ -1,4 +1,4 @@
-"""The application that the scenarios of trouble ask for trouble, plain PEP 3333."""
+"""The application of ``bench.trouble``, in plain PEP 3333."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 WORK_SECONDS = 0.020
-"""How long ``/work`` stands for a database."""
+"""Seconds that ``/work`` sleeps, as a database query would take."""
 BLOCK = bytes(64 * 1024)
 BIG = bytes(3_000_000)
 PAGE = bytes(100_000)

@@ -24,7 +24,7 @@ def test_wrk_clean() -> None:
 
 
 def test_httperf_clean() -> None:
-    """Replies are counted, and the rate is the one that httperf states."""
+    """Replies are counted, and the rate is the one that httperf prints."""
     run = parse_httperf(recorded("httperf_clean"))
     assert (run.requests, run.problems) == (300, "")
     assert run.rate == pytest.approx(3389.3)
@@ -59,7 +59,7 @@ def test_wrk_socket_errors(counter) -> None:
 
 
 def test_httperf_missing_replies() -> None:
-    """Requests without a reply are a problem even where no error is counted."""
+    """Requests without a reply are a problem even if httperf counts no error."""
     output = recorded("httperf_clean").replace("replies 300 ", "replies 298 ")
     assert parse_httperf(output).problems == "2 missing replies"
 

@@ -10,7 +10,7 @@ from bench.micro import DIFFERENT, best, main, pieces
 
 @pytest.mark.parametrize("piece", [pytest.param(piece, id=name) for name, piece in pieces()])
 def test_piece(piece) -> None:
-    """Every piece does its work again and again, and begins anew after the different requests."""
+    """Each piece can run many times, and starts again with the first request."""
     results = [piece() for _ in range(DIFFERENT + 1)]
     assert all(results)
     assert NEED_DATA not in results

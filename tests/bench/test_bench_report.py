@@ -1,4 +1,4 @@
-"""From samples to medians, tables and verdicts."""
+"""Samples become medians, tables and verdicts."""
 
 from __future__ import annotations
 

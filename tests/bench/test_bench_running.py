@@ -143,7 +143,7 @@ def test_idle_connections(serve, respond, kept) -> None:
 
 
 def test_idle_connections_refused() -> None:
-    """Nobody listening means that nothing is kept."""
+    """Without a server, no connection is kept."""
     with IdleConnections(system.free_port(), 3) as idle:
         assert idle.count_kept() == 0
 

@@ -8,26 +8,26 @@ import pytest
 from support import PATIENCE, Client, eventually
 
 from aiowsgi import testing
-from bench import dawdlers, trouble
-from bench.dawdlers import BODIES, HEADERS, Dawdlers, reading
+from bench import slow_clients, trouble
 from bench.scenarios import Outcome, _recovers
+from bench.slow_clients import BODIES, HEADERS, SlowClients, reading
 from bench.trouble import _row
 from bench.trouble_app import BIG, BLOCK, app
 
 
 @pytest.fixture
 def port():
-    """Where the application is served."""
+    """The port of a server of the scenarios' application."""
     with testing.serve(app) as server:
         yield server.port
 
 
 @pytest.mark.slow("soak")
-def test_dawdlers_send_and_read_a_byte_at_a_time(port, monkeypatch) -> None:
-    """They hold on while others are served; one that is closed is dropped."""
-    monkeypatch.setattr(dawdlers, "STEP_SECONDS", 0.001)
+def test_slow_clients_send_and_read_a_byte_at_a_time(port, monkeypatch) -> None:
+    """They stay connected while others are served; a closed connection is no longer counted."""
+    monkeypatch.setattr(slow_clients, "STEP_SECONDS", 0.001)
     beginnings = [HEADERS, BODIES, reading("/list"), reading("/generator"), b"nonsense\r\n\r\n"]
-    with Dawdlers(port, 10, beginnings) as crowd:
+    with SlowClients(port, 10, beginnings) as crowd:
         eventually(lambda: crowd.held == 8)
         with Client(port) as client:
             client.get()
@@ -35,16 +35,16 @@ def test_dawdlers_send_and_read_a_byte_at_a_time(port, monkeypatch) -> None:
     assert crowd.held == 8
 
 
-def test_nobody_dawdles_where_nobody_listens() -> None:
-    """What is held is counted, and nothing is raised."""
+def test_no_slow_clients_without_a_server() -> None:
+    """No connection is counted, and no exception is raised."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        with Dawdlers(closed.getsockname()[1], 3, [HEADERS]) as crowd:
+        with SlowClients(closed.getsockname()[1], 3, [HEADERS]) as crowd:
             assert crowd.held == 0
 
 
 def test_it_is_seen_whether_a_server_serves(port) -> None:
-    """And whether nobody listens."""
+    """A server has recovered if it answers; one that does not listen has not."""
     assert _recovers(port, PATIENCE)
     assert not _recovers(1, 0.01)
 

@@ -1,8 +1,8 @@
-"""Clients that dawdle: many connections that send or read a byte a second, and hold on.
+"""Slow clients: many connections that each send or read one byte a second.
 
-They are held by one thread, which costs the load's core a few thousand system calls a second,
-spread evenly over it: they stand for clients that know nothing of each other. A connection that its
-server closes is dropped and no longer counted; the others are closed at the end.
+One thread serves them all. It makes a few thousand system calls a second on the load's core, spread
+evenly over the second, because real clients do not act at the same time. A connection that the
+server closes is no longer counted. The others are closed at the end.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 STEP_SECONDS = 1.0
-"""Between two bytes of a connection."""
+"""Seconds between two bytes of a connection."""
 PARTS = 500
-"""Of that time: those who have their turn in one of them have it together. Of 5,000 that know
-nothing of each other, ten come in two milliseconds, and hardly ever fifty."""
+"""Number of groups; the connections of a group take their step together. With 5,000 connections
+that is ten in two milliseconds, about as many as there would be by chance."""
 CONNECT_SECONDS = 10.0
-"""For one connection to be made."""
+"""Seconds within which one connection must be made."""
 OPEN_SECONDS = 60.0
-"""For all of them; those that were made by then have to do."""
+"""Seconds for making all of them. After that, those that were made are used."""
 RECEIVE_BUFFER = 4096
-"""Bytes that the kernel takes for a client that does not read."""
+"""Size of a client's receive buffer in the kernel, in bytes."""
 
 HEADERS = b"GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Slow: "
 BODIES = b"POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100000\r\n\r\n"
@@ -40,27 +40,27 @@ def reading(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: shop.example.com\r\n\r\n".encode()
 
 
-class Dawdlers:
-    """Up to ``count`` connections to ``port`` for a block, which begin with ``beginnings`` in turn.
+class SlowClients:
+    """Up to ``count`` connections to ``port`` for a block; they send the ``beginnings`` in turn.
 
-    After a beginning that ends a header section without a body, they read; after others, they send.
+    A client whose beginning is a complete request then reads; the others go on sending.
     """
 
     def __init__(self, port: int, count: int, beginnings: Iterable[bytes]) -> None:
         self._port = port
         self._count = count
         self._beginnings = list(beginnings)
-        # Those that have their turn together.
-        self._parts: list[list[_Dawdler]] = [[] for _ in range(PARTS)]
+        # The connections that take their step together.
+        self._parts: list[list[_SlowClient]] = [[] for _ in range(PARTS)]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
         deadline = time.monotonic() + OPEN_SECONDS
-        with suppress(OSError):  # Refused, or out of descriptors: the number held will tell.
+        with suppress(OSError):  # Refused, or no descriptors left: `held` says how many there are.
             for number in range(self._count):
-                dawdler = _open(self._port, self._beginnings[number % len(self._beginnings)])
-                self._parts[number % PARTS].append(dawdler)
+                client = _open(self._port, self._beginnings[number % len(self._beginnings)])
+                self._parts[number % PARTS].append(client)
                 if time.monotonic() > deadline:
                     break
         self._thread.start()
@@ -70,8 +70,8 @@ class Dawdlers:
         self._stop.set()
         self._thread.join()
         for part in self._parts:
-            for dawdler in part:
-                dawdler.socket.close()
+            for client in part:
+                client.socket.close()
 
     @property
     def held(self) -> int:
@@ -82,17 +82,17 @@ class Dawdlers:
         for part in cycle(self._parts):
             if self._stop.wait(STEP_SECONDS / PARTS):
                 return
-            part[:] = [dawdler for dawdler in part if dawdler.step()]
+            part[:] = [client for client in part if client.step()]
 
 
-class _Dawdler(NamedTuple):
-    """A connection."""
+class _SlowClient(NamedTuple):
+    """One connection."""
 
     socket: socket.socket
     reads: bool
 
     def step(self) -> bool:
-        """Read or send a byte; False, and it is closed, where the server has closed it."""
+        """Read or send a byte. If the server has closed the connection, close it; return False."""
         try:
             alive = bool(self.socket.recv(1)) if self.reads else self.socket.send(b"a") == 1
         except BlockingIOError:
@@ -104,8 +104,8 @@ class _Dawdler(NamedTuple):
         return alive
 
 
-def _open(port: int, beginning: bytes) -> _Dawdler:
-    """Raises OSError."""
+def _open(port: int, beginning: bytes) -> _SlowClient:
+    """Connect and send the beginning. Raises OSError."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     client.settimeout(CONNECT_SECONDS)
@@ -117,4 +117,4 @@ def _open(port: int, beginning: bytes) -> _Dawdler:
         raise
     client.setblocking(False)
     reads = beginning.startswith(b"GET") and beginning.endswith(b"\r\n\r\n")
-    return _Dawdler(client, reads)
+    return _SlowClient(client, reads)
