@@ -2,8 +2,8 @@
 
 An object is checked no later than ``period`` seconds after its last check; ``period`` is the
 shortest limit that could apply to it. A limit that begins between two checks ends no sooner than
-the next one, so beginning a limit costs an attribute and no call. At the check, the object acts on what
-is overdue and says when it wants to be checked next.
+the next one, so beginning a limit costs an attribute and no call. At the check, the object acts on
+what is overdue and says when it wants to be checked next.
 
 With a period of ten seconds, ten thousand connections cost a thousand checks a second, which is
 about a thousandth of a processor's time, whether they are busy or idle.
