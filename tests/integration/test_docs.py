@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import sys
@@ -9,10 +10,14 @@ from types import ModuleType
 
 import pytest
 from processes import ROOT
+from support import free_port
 
 from aiowsgi.cli import main as cli
 from aiowsgi.config.foreign import find
 from aiowsgi.config.options import OPTIONS
+
+ASKS_A_SERVER = ("top", "requests", "stacks")
+"""Subcommands that ask the admin endpoint of a running server."""
 
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 
@@ -53,9 +58,13 @@ def test_command(line, monkeypatch, tmp_path, capsys):
     while "=" in words[0]:
         monkeypatch.setenv(*words.pop(0).partition("=")[::2])
     assert words[0] == "aiowsgi"
-    assert (
-        cli.main([*(word for word in words[1:] if word != "--check-config"), "--print-config"]) == 0
-    )
+    if words[1] in ASKS_A_SERVER:
+        # The command gets as far as asking a server, which is not there.
+        assert cli.main([word.replace("9000", str(free_port())) for word in words[1:]]) == 1
+        return
+    # --print-config does not import the application, which need not exist here.
+    arguments = [word for word in words[1:] if word != "--check-config"]
+    assert cli.main([*arguments, "--print-config"]) == 0
     assert "app = " in capsys.readouterr().out
 
 
@@ -89,6 +98,25 @@ def test_variables_exist(name):
     """Each variable that a page names is that of an option."""
     named = set(re.findall(r"AIOWSGI_([A-Z_]+)", PAGES[name]))
     assert {variable.lower() for variable in named} <= {*OPTIONS, "config"}
+
+
+LOG_LINES = re.findall(r'^\*\*"(.+?)":\*\*', PAGES["trouble.md"], re.MULTILINE)
+
+
+def texts_of_the_package():
+    """The strings in the package's code."""
+    for path in (ROOT / "aiowsgi").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+@pytest.mark.parametrize("line", LOG_LINES)
+def test_log_lines_exist(line):
+    """The server can log each line that a page explains: its longest part without values."""
+    part = max(re.split(r"\d[\d.]*|\b[A-Z]+\b|:", line), key=len).strip()
+    assert len(part) > 8
+    assert any(part in text for text in texts_of_the_package())
 
 
 def test_every_page_is_in_the_table_of_contents():
