@@ -133,9 +133,7 @@ class Server:
         scheduler = RequestScheduler(loop, context, executor, wakeups, options)
         budget = MemoryBudget(config.memory_budget)
         # A server that is dropped without `stop` must not leave threads behind.
-        weakref.finalize(
-            self, _release, self._own_listeners, self._pool, self._log
-        ).atexit = False
+        weakref.finalize(self, _release, self._own_listeners, self._pool, self._log).atexit = False
         self._state = state = ServerState(
             loop,
             context,
@@ -341,9 +339,7 @@ class Server:
         await self.stop(None if exc is None else 0)
 
 
-def _release(
-    listeners: Listeners | None, pool: WorkerPool | None, log: LogWriter | None
-) -> None:
+def _release(listeners: Listeners | None, pool: WorkerPool | None, log: LogWriter | None) -> None:
     """Release what a server had made, without waiting. Idempotent."""
     if listeners is not None:
         listeners.close()
