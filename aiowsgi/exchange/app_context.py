@@ -48,6 +48,8 @@ class AppContext:
         self.finished: Callable[[RequestRecord, Response, Environ], object] | None = None
         # Called by the event loop when it has answered by itself.
         self.refused: Callable[[RequestRecord], object] | None = None
+        # This process was forked by the application; see ``server/after_fork.py``.
+        self.forked = False
         # Called by the worker thread when it is free again; None if nothing waits for that.
         self.released: Callable[[RequestRecord], object] | None = None
         # The requests that run, by the identity of their thread: added and removed by the worker

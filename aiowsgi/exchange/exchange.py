@@ -19,6 +19,7 @@ from aiowsgi.exceptions import ClientDisconnected
 from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.exchange.disconnect import DisconnectEvent
 from aiowsgi.exchange.interrupts import forget, make_interruptible, outside_application
+from aiowsgi.exchange.forked_child import leave_child
 from aiowsgi.exchange.output import ResponseOutput
 from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.exchange.request_body import StreamedBody
@@ -258,6 +259,12 @@ class Exchange:
         """See `ResponseSink`. Nothing is sent after it."""
         self._output.abort(self)
         self.record.finished_at = self.record.finished_at or monotonic()
+
+    def end_forked_child(self, error: BaseException) -> None:
+        """See `ResponseSink`."""
+        if self._service.forked:
+            # Its connection is not there for it, which is no fault of the application's.
+            leave_child(None if isinstance(error, ClientDisconnected) else error)
 
     def describe(self) -> str:
         """See `ResponseSink`."""

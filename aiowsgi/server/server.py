@@ -29,6 +29,7 @@ from aiowsgi.logs.access_logger import AccessLogger, RequestObserver, observe
 from aiowsgi.net.address import TcpAddress
 from aiowsgi.server import factory as assembly
 from aiowsgi.server.accept import ConnectionAcceptor
+from aiowsgi.server.after_fork import ForkGuard
 from aiowsgi.status.aggregate import Detail
 from aiowsgi.status.collector import MetricsCollector
 from aiowsgi.threads.pool import WorkerPool
@@ -93,6 +94,8 @@ class Server:
         self._born = 0.0
         self._acceptor: ConnectionAcceptor | None = None
         self._contexts: ServerContexts | None = None
+        # Keeps processes that the application forks from the connections.
+        self._fork_guard: ForkGuard | None = None
         self._accepting = False
         self.unready_because = ""
         """Why it should get no further requests, though it serves; empty where there is nothing."""
@@ -149,6 +152,7 @@ class Server:
         )
         if scheduler.watchdog.limited:
             state.timer_wheel.watch(scheduler.watchdog)
+        self._fork_guard = ForkGuard(self._listeners.sockets, context)
         self._contexts = assembly.server_contexts(config)
         self._acceptor = ConnectionAcceptor(
             state,
@@ -314,6 +318,8 @@ class Server:
             await self.wait_closed()
         state.timer_wheel.close()
         await state.loop.run_in_executor(None, self._give_back)
+        if self._fork_guard is not None:
+            self._fork_guard.close()
         return clean
 
     def _give_back(self) -> None:

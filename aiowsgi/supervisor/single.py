@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Final
 
 from aiowsgi.exceptions import ConfigError
 from aiowsgi.net.close_listeners import drain_backlog, refuse_new_connections
+from aiowsgi.server.after_fork import note_signal_handlers
 from aiowsgi.server.server import Server
 from aiowsgi.status.aggregate import Detail, ServerFacts, WorkerReport, overview
+from aiowsgi.supervisor.children import SIGNALS
 
 if TYPE_CHECKING:
     from aiowsgi.config.options import Config
@@ -98,6 +100,7 @@ class SingleProcess:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         for number in (signal.SIGTTIN, signal.SIGTTOU):
             loop.add_signal_handler(number, logger.warning, "there is one process, and no worker")
+        note_signal_handlers(SIGNALS)
 
     def _feed_watchdog(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
         self._notifier.watchdog()

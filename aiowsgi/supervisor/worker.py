@@ -33,6 +33,7 @@ from aiowsgi.config.sources import prepare_process
 from aiowsgi.exceptions import AiowsgiError, ApplicationLoadError
 from aiowsgi.logs import setup as logs
 from aiowsgi.net.close_listeners import drain_backlog, refuse_new_connections
+from aiowsgi.server.after_fork import ForkGuard, note_signal_handlers
 from aiowsgi.server.server import Server
 from aiowsgi.status.aggregate import Detail
 from aiowsgi.supervisor.channel import BEAT, LAST_REPORT, Channel, Message, encode
@@ -82,7 +83,12 @@ def main(assignment: Assignment, place: int, sock: socket.socket) -> int:
     try:
         die_with_parent(sock, until_cancelled=True)
         prepare(assignment.config)
-        return serve(load(assignment.config), assignment, place, sock)
+        # The application may fork while it is imported.
+        guard = ForkGuard(assignment.listeners.sockets)
+        note_signal_handlers(HARMLESS)
+        status = serve(load(assignment.config), assignment, place, sock)
+        guard.close()
+        return status
     except AiowsgiError as error:
         report_failure(error, sock)
         return 1
@@ -176,6 +182,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._retire, self._grace)
         loop.add_signal_handler(signal.SIGUSR1, self._server.reopen_logs)
         loop.add_signal_handler(signal.SIGQUIT, os._exit, EXIT_QUIT)
+        note_signal_handlers((*HARMLESS, signal.SIGTERM, signal.SIGQUIT))
         await self._server.start()
         die_with_parent(sock, until_cancelled=False)
         self._channel = Channel(loop, sock, self._obey, self._orphaned)

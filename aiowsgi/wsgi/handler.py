@@ -85,6 +85,9 @@ class ResponseSink(Protocol):
     def abort(self) -> None:
         """Close the connection so that the client can tell the response is incomplete."""
 
+    def end_forked_child(self, error: BaseException) -> None:
+        """End this process because of ``error``, if the application has forked it; else return."""
+
     def describe(self) -> str:
         """Return the request line for the log."""
 
@@ -442,6 +445,7 @@ def _send_iterable(iterable: Iterable[bytes], response: Response) -> None:
 
 def _handle_error(error: BaseException, response: Response, sink: ResponseSink) -> None:
     """Log an exception and end the response; raises nothing."""
+    sink.end_forked_child(error)
     try:
         if isinstance(error, ClientDisconnected):
             logger.debug("client disconnected during %s", sink.describe())

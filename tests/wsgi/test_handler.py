@@ -68,6 +68,9 @@ class FakeSink:
             self.amiss.append("a complete response was torn")
         self.aborted = True
 
+    def end_forked_child(self, error):
+        """This process is the server's own."""
+
     def describe(self):
         return f"{self.method} /"
 
