@@ -12,7 +12,8 @@ kind          from        meaning, and further members
 ``failed``    worker      it cannot serve: ``error``, the name of an exception of ours;
                           ``message``; ``traceback``, of the application, or empty
 ``ready``     worker      it accepts; ``broken``: message and traceback of an application in whose
-                          place an error page is served, or empty
+                          place an error page is served, or empty; ``metrics_directory``: that of
+                          its Prometheus client, or empty (``supervisor/live_gauges.py``)
 ``draining``  worker      it has closed its listeners, and finishes what has begun
 ``beat``      worker      its event loop runs; about once in `BEAT` seconds
 ``expired``   worker      it should be replaced; ``reason``; ``unfit``, whether it should get no

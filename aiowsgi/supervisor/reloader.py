@@ -1,25 +1,34 @@
 """Development: notice that a file was saved, and show why there is no application.
 
-Files are watched by watchfiles where it is installed (``aiowsgi[reload]``), which the system tells
-of changes, and otherwise by looking at all of them again and again: a thousand files take a few
-milliseconds, ten times a second at most.
+Files are watched by watchfiles if it is installed (``aiowsgi[reload]``), which the system tells of
+changes. Otherwise, and if the system refuses (a folder that may not be read, no watches left), all
+files that can be read are looked at again and again: a thousand files take a few milliseconds, ten
+times a second at most.
 
-`Filter` decides which files matter; a list of changes is all that comes out. What is done about it
-is the supervisor's business.
+Watching is done by a process of its own, since watchfiles runs threads and the supervisor, which
+forks, must not. It sends the supervisor one line of JSON for each batch of changes.
+
+`Filter` decides which files matter. What is done about a change is decided by the supervisor.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
+from functools import partial
 from html import escape
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from aiowsgi.exceptions import ConfigError
+from aiowsgi.supervisor.children import Origin, die_with_parent, fork
 
 if TYPE_CHECKING:
     from aiowsgi.config.options import Config
@@ -106,36 +115,91 @@ _NAMED: Final = 3
 
 
 async def beside_watch(
-    main: Coroutine[Any, Any, int], config: Config, changed: Callable[[str], object]
+    main: Coroutine[Any, Any, int],
+    config: Config,
+    changed: Callable[[str], object],
+    origin: Origin,
 ) -> int:
     """Run ``main``, and call ``changed`` with a line that says what has, each time files have."""
-    watch = asyncio.create_task(_watch(Filter.of(config), changed))
+    wanted = Filter.of(config)
+    # Looked at here, so that a change is seen which comes before the other process watches.
+    pid, sock = fork(partial(_watch, wanted, _look(wanted)), origin)
+    reader, writer = await asyncio.open_unix_connection(sock=sock)
+    listening = asyncio.create_task(_listen(reader, changed))
     try:
         return await main
     finally:
-        watch.cancel()
+        listening.cancel()
+        writer.close()
+        os.kill(pid, signal.SIGKILL)
+        # As process 1, the supervisor may have waited for it already.
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)  # noqa: ASYNC222 - it was killed
 
 
-async def _watch(wanted: Filter, changed: Callable[[str], object]) -> None:
-    try:
-        async for paths in changes(wanted):
-            changed(describe(paths))
-    except OSError as error:
-        logger.error("files are no longer watched: %s", error)
+async def _listen(reader: asyncio.StreamReader, changed: Callable[[str], object]) -> None:
+    while line := await reader.readline():
+        message = json.loads(line)
+        if message["problem"]:
+            logger.warning("%s", message["problem"])
+        else:
+            changed(message["changed"])
+    logger.error("files are no longer watched: the process that watched them has ended")
 
 
-async def changes(wanted: Filter) -> AsyncIterator[list[str]]:
-    """The paths that have changed, each time that some have; for ever."""
+def _watch(wanted: Filter, known: Files, sock: socket.socket) -> int:
+    """Watch until the supervisor ends; in a process of its own."""
+    die_with_parent(sock, until_cancelled=True)
+    asyncio.run(_send_changes(wanted, known, sock))
+    return 0
+
+
+async def _send_changes(wanted: Filter, known: Files, sock: socket.socket) -> None:
+    def send(changed: str, problem: str = "") -> None:
+        sock.sendall(json.dumps({"changed": changed, "problem": problem}).encode() + b"\n")
+
+    async for paths in changes(wanted, lambda problem: send("", problem), known):
+        send(describe(paths))
+
+
+async def changes(
+    wanted: Filter, refused: Callable[[str], object], known: Files | None = None
+) -> AsyncIterator[list[str]]:
+    """The paths that have changed since ``known``, each time that some have; for ever.
+
+    ``refused`` is told if the system cannot tell of changes, so that files are looked at instead.
+    """
+    known = _look(wanted) if known is None else known
     try:
         from watchfiles import awatch
     except ImportError:
-        async for paths in _poll(wanted):
-            yield paths
-        return
+        pass
+    else:
+        try:
+            async for paths in _told_by_system(wanted, awatch, known):
+                yield paths
+        except OSError as error:
+            refused(f"looking at files again and again, as the system refuses to watch: {error}")
+    async for paths in _poll(wanted, known):
+        yield paths
+
+
+async def _told_by_system(
+    wanted: Filter, awatch: Callable[..., AsyncIterator[Any]], known: Files
+) -> AsyncIterator[list[str]]:
+    # What was saved before the system began to watch, which may take a while.
+    before = _look(wanted)
+    if paths := _differences(known, before):
+        yield paths
     # Half of a tenth of a second without a further change ends a batch: editors write in steps.
-    watcher = awatch(*wanted.directories, watch_filter=None, step=50, recursive=True)
-    async for found in watcher:
-        if paths := [path for _, path in found if wanted.wants(path)]:
+    options = {"watch_filter": None, "step": 50, "rust_timeout": 1000, "yield_on_timeout": True}
+    first = True
+    async for found in awatch(*wanted.directories, **options):
+        paths = [path for _, path in found if wanted.wants(path)]
+        if first:
+            paths = paths or _differences(before, _look(wanted))
+            first = False
+        if paths:
             yield paths
 
 
@@ -144,20 +208,27 @@ _SHARE: Final = 10
 """Seconds between two looks, and how many times as long as a look takes the pause must be."""
 
 
-async def _poll(wanted: Filter) -> AsyncIterator[list[str]]:
-    known = _look(wanted)
-    pause = _INTERVAL
+async def _poll(wanted: Filter, known: Files) -> AsyncIterator[list[str]]:
+    pause = 0.0
     while True:
         await asyncio.sleep(pause)
         began = monotonic()
         seen = _look(wanted)
         pause = max(_INTERVAL, (monotonic() - began) * _SHARE)
-        if paths := [path for path in {**known, **seen} if known.get(path) != seen.get(path)]:
+        if paths := _differences(known, seen):
             yield paths
         known = seen
 
 
-def _look(wanted: Filter) -> dict[str, tuple[int, int]]:
+Files: TypeAlias = dict[str, tuple[int, int]]
+"""Time and size of every file, by its path."""
+
+
+def _differences(known: Files, seen: Files) -> list[str]:
+    return [path for path in {**known, **seen} if known.get(path) != seen.get(path)]
+
+
+def _look(wanted: Filter) -> Files:
     """Time and size of every file; two saves in one tick of the clock mostly differ in size."""
     found = {}
     for entry in wanted.files():

@@ -43,6 +43,7 @@ from aiowsgi.system.descriptors import raise_descriptor_limit
 from aiowsgi.system.event_loop import loop_factory
 from aiowsgi.system.imports import import_everything
 from aiowsgi.system.interpreter import set_switch_interval
+from aiowsgi.system.monkey_patching import refuse_monkey_patching
 from aiowsgi.system.privileges import Identity, pid_file
 from aiowsgi.system.systemd import Notifier
 
@@ -85,6 +86,8 @@ def run_server(app: str | WSGIApplication, config: Config, sources: Sources | No
     brings new code and certificates only.
     """
     try:
+        # A wrapper, or the program that embeds the server, may have patched.
+        refuse_monkey_patching()
         config = _anchored(config)
         if isinstance(app, str):
             return _run_workers(replace(config, app=app), sources)
@@ -120,7 +123,7 @@ def _run_workers(config: Config, sources: Sources | None) -> int:
             if config.reload:
                 from aiowsgi.supervisor.reloader import beside_watch  # for development only
 
-                main = beside_watch(main, config, supervisor.restart)
+                main = beside_watch(main, config, supervisor.restart, origin)
             with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
                 return runner.run(main)
 

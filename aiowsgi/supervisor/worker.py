@@ -38,10 +38,12 @@ from aiowsgi.server.server import Server
 from aiowsgi.status.aggregate import Detail
 from aiowsgi.supervisor.channel import BEAT, LAST_REPORT, Channel, Message, encode
 from aiowsgi.supervisor.children import HARMLESS, die_with_parent
+from aiowsgi.supervisor.live_gauges import metrics_directory
 from aiowsgi.supervisor.recycling import RecyclingLimits
 from aiowsgi.system.event_loop import loop_factory
 from aiowsgi.system.interpreter import set_switch_interval
 from aiowsgi.system.memory import resident_bytes
+from aiowsgi.system.monkey_patching import refuse_monkey_patching
 from aiowsgi.threads.process_exit import finish_threads
 from aiowsgi.wsgi.importer import load_application, own_traceback
 
@@ -115,6 +117,7 @@ def load(config: Config) -> Application:
     assert config.app is not None
     try:
         app = load_application(config.app, factory=config.factory, app_dir=config.app_dir)
+        refuse_monkey_patching()
     except ApplicationLoadError as error:
         if not config.reload:
             raise
@@ -186,7 +189,8 @@ class Worker:
         await self._server.start()
         die_with_parent(sock, until_cancelled=False)
         self._channel = Channel(loop, sock, self._obey, self._orphaned)
-        self._channel.send("ready", broken=self._broken)
+        metrics = metrics_directory(os.environ)
+        self._channel.send("ready", broken=self._broken, metrics_directory=metrics)
         loop.call_later(BEAT, self._beat)
         grace = await self._retired
         await drain_backlog(self._listeners)

@@ -23,6 +23,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aiowsgi.supervisor.channel import BEAT, Channel, Message
+from aiowsgi.supervisor.live_gauges import metrics_directory, remove_live_gauges
 from aiowsgi.supervisor.plan import Member, WorkerState
 from aiowsgi.supervisor.worker import main
 
@@ -101,6 +102,8 @@ class WorkerGroup:
         self._counts = counts
         self._loop = asyncio.get_running_loop()
         self._workers: list[WorkerProcess] = []
+        # Where the application keeps its Prometheus metrics; empty if it does not.
+        self._metrics_directory = metrics_directory(os.environ)
         self._timer = self._loop.call_later(BEAT, self._watch)
 
     def close(self) -> None:
@@ -153,6 +156,8 @@ class WorkerGroup:
             worker.channel.send(kind)
         if worker.state is WorkerState.STARTING:
             worker.state, worker.since = WorkerState.READY, monotonic()
+        if message["metrics_directory"]:
+            self._metrics_directory = message["metrics_directory"]
         self._owner.worker_ready(worker, message["broken"])
 
     def _on_failed(self, worker: WorkerProcess, message: Message) -> None:
@@ -232,4 +237,6 @@ class WorkerGroup:
             worker.deadline.cancel()
         self._workers.remove(worker)
         self._counts.clear(worker.place)
+        if self._metrics_directory:
+            remove_live_gauges(self._metrics_directory, worker.pid)
         self._owner.worker_ended(worker, status)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -17,6 +18,7 @@ from support import PATIENCE, UNIT
 from aiowsgi.config.options import Config
 from aiowsgi.exceptions import ConfigError
 from aiowsgi.supervisor import reloader as module
+from aiowsgi.supervisor.children import Origin
 from aiowsgi.supervisor.reloader import Filter, beside_watch, changes, describe, error_page
 
 # What is wanted
@@ -97,7 +99,7 @@ async def test_changes(tmp_path: Path) -> None:
     """Files that are made, written and removed are told, and no others."""
     (tmp_path / "deep").mkdir()
     file, other = tmp_path / "deep" / "a.py", tmp_path / "deep" / "a.txt"
-    seen = changes(Filter([str(tmp_path)]))
+    seen = changes(Filter([str(tmp_path)]), pytest.fail)
 
     async def after(*steps: tuple[object, ...]) -> list[str]:
         upcoming = asyncio.ensure_future(anext(seen))
@@ -135,37 +137,54 @@ def test_directory_removed_meanwhile(tmp_path: Path) -> None:
     assert [entry.name for entry in watched.files()] == ["a.py"]
 
 
-async def test_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow("processes")
+async def test_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Changes are told for as long as the other goes on, whose result is the result."""
     monkeypatch.chdir(tmp_path)
     told: asyncio.Queue[str] = asyncio.Queue()
 
-    async def fake(_: Filter):
+    async def fake(
+        _: Filter, refused: Callable[[str], object], known: object
+    ) -> AsyncIterator[list[str]]:
         yield [str(tmp_path / "a.py")]
+        refused("no more watches")
         yield [str(tmp_path / "b.py")]
-        raise OSError("no more watches")
 
     async def main() -> int:
         assert await told.get() == "a.py changed"
         assert await told.get() == "b.py changed"
+        while "has ended" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.001)
         return 7
 
     monkeypatch.setattr(module, "changes", fake)
-    assert await beside_watch(main(), Config(), told.put_nowait) == 7
+    assert await beside_watch(main(), Config(), told.put_nowait, Origin.now()) == 7
+    assert "no more watches" in caplog.text
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
 
 
-async def test_watch_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A system that runs out of watches is no reason to stop; it is said."""
+async def test_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that cannot watch all files is told of once, and the files are looked at."""
 
-    async def fail(_: Filter):
-        raise OSError("no space left on device")
-        yield []
+    class Refusing:
+        async def awatch(*_: object, **__: object) -> AsyncIterator[object]:
+            raise PermissionError("Permission denied (os error 13)")
+            yield
 
-    monkeypatch.setattr(module, "changes", fail)
-    await module._watch(Filter([]), print)
-    assert "no longer watched: no space left on device" in caplog.text
+    monkeypatch.setitem(sys.modules, "watchfiles", Refusing)  # type: ignore[arg-type]
+    told: list[str] = []
+    seen = changes(Filter([str(tmp_path)]), told.append)
+    upcoming = asyncio.ensure_future(anext(seen))
+    while not told:  # noqa: ASYNC110 - the next step of the watching
+        await asyncio.sleep(0)
+    (tmp_path / "a.py").write_text("1")
+    assert await asyncio.wait_for(upcoming, PATIENCE) == [str(tmp_path / "a.py")]
+    (problem,) = told
+    assert "refuses to watch: Permission denied" in problem
+    await seen.aclose()
 
 
 # What is shown

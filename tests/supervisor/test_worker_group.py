@@ -96,7 +96,7 @@ async def started(sleepers: Sleepers) -> tuple[Owner, WorkerGroup, WorkerProcess
     """A group of one worker, which is ready."""
     owner, group = group_of(sleepers)
     worker = group.start(GENERATION)
-    sleepers.say("ready", broken="")
+    sleepers.say("ready", broken="", metrics_directory="")
     assert await owner.ready.get() is worker
     return owner, group, worker
 
@@ -162,7 +162,7 @@ async def test_ready_too_late(sleepers: Sleepers) -> None:
     owner, group = group_of(sleepers)
     worker = group.start(GENERATION)
     group.retire(worker, 30)
-    sleepers.say("ready", broken="")
+    sleepers.say("ready", broken="", metrics_directory="")
     assert await owner.ended.get() == (worker, -signal.SIGKILL)
     assert worker.state is WorkerState.RETIRING
 
@@ -189,7 +189,7 @@ async def test_messages_to_one_that_starts(sleepers: Sleepers) -> None:
     theirs.setblocking(False)
     with pytest.raises(BlockingIOError):
         theirs.recv(100)
-    sleepers.say("ready", broken="")
+    sleepers.say("ready", broken="", metrics_directory="")
     await owner.ready.get()
     assert theirs.recv(100) == encode("reopen")
     group.kill(worker)
