@@ -262,7 +262,7 @@ class Exchange:
 
     def end_forked_child(self, error: BaseException) -> None:
         """See `ResponseSink`."""
-        if self._service.forked:
+        if self._app_context.forked:
             # Its connection is not there for it, which is no fault of the application's.
             leave_child(None if isinstance(error, ClientDisconnected) else error)
 
