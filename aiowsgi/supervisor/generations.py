@@ -109,6 +109,7 @@ class Generations:
 
         Raises ConfigError and OSError, and then none is on trial.
         """
+        workers.hear_starting()
         if self._trial is not None:
             (_, worker), self._trial = self._trial, None
             workers.retire(worker, 0.0)

@@ -209,6 +209,7 @@ class Supervisor:
         be."""
         if self._state in {State.DRAINING, State.ENDED}:
             return
+        self._workers.hear_starting()
         present = self._generations.present
         step = plan(list(self._workers), self._size, present.number)
         for worker in step.retire:
@@ -369,6 +370,7 @@ class Supervisor:
         self._generations.renew()
         self._backoff = Backoff()
         self._enter(State.RESTARTING)
+        self._workers.hear_starting()
         for worker in self._workers:
             self._workers.retire(worker, RESTART_GRACE)
         self._adjust()
@@ -396,6 +398,7 @@ class Supervisor:
             return
         self._enter(State.DRAINING)
         self._listeners.close()
+        self._workers.hear_starting()
         for worker in self._workers:
             self._workers.retire(worker, self._generations.present.grace)
         if not self._workers:

@@ -144,18 +144,29 @@ class WorkerGroup:
 
     # Messages
 
+    def hear_starting(self) -> None:
+        """Read what starting workers have sent: to be called before any is retired.
+
+        A worker that is ready may have accepted connections, and must not be killed.
+        """
+        for worker in self:
+            if worker.state is WorkerState.STARTING:
+                worker.channel.pump()
+
     def _hear(self, worker: WorkerProcess, message: Message) -> None:
         handle = self._HEARD.get(message["kind"])
         if handle is not None:
             handle(self, worker, message)
 
     def _on_ready(self, worker: WorkerProcess, message: Message) -> None:
+        if worker.state is not WorkerState.STARTING:
+            # It was killed, a moment too late to be told to retire.
+            return
         logger.debug("worker %d is ready", worker.pid)
         worker.served = worker.accepting = True
+        worker.state, worker.since = WorkerState.READY, monotonic()
         for kind in worker.held:
             worker.channel.send(kind)
-        if worker.state is WorkerState.STARTING:
-            worker.state, worker.since = WorkerState.READY, monotonic()
         if message["metrics_directory"]:
             self._metrics_directory = message["metrics_directory"]
         self._owner.worker_ready(worker, message["broken"])

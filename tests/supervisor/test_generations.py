@@ -35,6 +35,9 @@ class FakeGroup:
         self.workers.append(object())
         return self.workers[-1]
 
+    def hear_starting(self) -> None:
+        """Nothing comes."""
+
     def retire(self, worker: object, grace: float) -> None:
         self.retired.append((worker, grace))
 

@@ -194,3 +194,16 @@ async def test_messages_to_one_that_starts(sleepers: Sleepers) -> None:
     assert theirs.recv(100) == encode("reopen")
     group.kill(worker)
     await owner.ended.get()
+
+
+async def test_ready_just_in_time(sleepers: Sleepers) -> None:
+    """A worker that is ready, though nothing has read that yet, is told to retire, not killed."""
+    owner, group = group_of(sleepers)
+    worker = group.start(GENERATION)
+    sleepers.say("ready", broken="", metrics_directory="")
+    group.hear_starting()
+    group.retire(worker, 30)
+    assert worker.served
+    assert sleepers.sockets[-1].recv(100) == encode("retire", grace=30)
+    group.kill(worker)
+    await owner.ended.get()
