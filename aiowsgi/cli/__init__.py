@@ -1,5 +1,5 @@
-"""The command line: flags in, an exit status out; and ``aiowsgi top``, ``requests`` and ``stacks``.
+"""The command line: takes arguments, returns an exit status; ``aiowsgi top`` and ``migrate``.
 
-Parsing options and importing applications belong to ``config`` and ``wsgi``; what a command does
-beyond printing belongs to the package that it calls.
+Option types and defaults belong to ``config``, importing applications to ``wsgi``. What a command
+does beyond reading and printing belongs to the package that it calls.
 """
