@@ -75,6 +75,19 @@ def test_rows_lead_to_options() -> None:
         assert set(row.names) <= set(SERVERS)
 
 
+def test_a_name_that_is_ours_means_ours() -> None:
+    """If another server has an option of our name, it leads to ours; one name means two things."""
+    ours = {name.replace("_", "-"): name for name in OPTIONS}
+    other = {
+        (server, name, row.option)
+        for row in ROWS
+        for server, names in row.names.items()
+        for name in names
+        if ours.get(name, row.option) != row.option
+    }
+    assert other == {("uwsgi", "http", "bind")}
+
+
 def test_values_become_options() -> None:
     """Values are written as our options take them."""
     given = {
