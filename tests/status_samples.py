@@ -7,7 +7,8 @@ from aiowsgi.status.metrics import Counts, Sample
 REQUEST = {
     "id": "r1",
     "worker": 7,
-    "thread": "aiowsgi-worker-1",
+    "thread": "aiowsgi-thread-1",
+    "where": "shop.py:3 yearly",
     "client": "192.0.2.1:5",
     "method": "GET",
     "path": "/reports/yearly",
@@ -18,10 +19,13 @@ REQUEST = {
 STACK = {
     "request": "r1",
     "worker": 7,
-    "thread": "aiowsgi-worker-1",
+    "thread": "aiowsgi-thread-1",
     "what": "GET /reports/yearly HTTP/1.1",
     "age": 12.0,
-    "text": '  File "shop.py", line 3, in yearly\n',
+    "text": '  File "threading.py", line 9, in run\n  File "shop.py", line 3, in yearly\n',
+    "own": '  File "shop.py", line 3, in yearly\n',
+    "where": "shop.py:3 yearly",
+    "source": "with lock:",
 }
 
 
@@ -29,7 +33,8 @@ def a_report():
     """Return a report with a value in every field."""
     counts = Counts()
     counts.add(list(Sample(200, 10, 0.0, 0.001, 0.2, 0.0, 0.201)))
-    counts.refused(503, 5)
+    counts.add(list(Sample(503, 5, 0.0, 0.0, 0.0, 0.0, 0.0)))
+    counts.refused(503)
     counts.disconnected()
     return {
         "counts": {**counts.snapshot(), "dropped": 3},
@@ -39,6 +44,10 @@ def a_report():
         "queued": 6,
         "waited": 1.5,
         "unready": "",
+        "stalled": 0.0,
+        "certificate_expiry": 0.0,
+        "cpu": 2.5,
+        "descriptors": 20,
         "in_flight": 2,
         "rss": 1000,
         "uptime": 1.0,

@@ -33,7 +33,7 @@ MAY_IMPORT = {
 }
 """Each package, and those that it may import from: these, and whatever these may import from."""
 
-EVERYWHERE = {"exceptions", "suggest"}
+EVERYWHERE = {"exceptions", "loggers", "suggest"}
 """Modules of the top level that every package may import."""
 
 THREADS_MEET = ("exchange/", "threads/", "logs/writer.py", "status/collector.py")

@@ -1,7 +1,6 @@
-"""Asking the admin endpoint of a server that runs: what ``aiowsgi top`` and its sisters do.
+"""A client of the admin endpoint: one request on one connection, over TCP or a unix socket.
 
-One request on one connection, over TCP or a unix socket. Nothing is shown here
-(``admin/tables.py``), nor decided (``cli/top.py``).
+``cli/top.py`` uses it, and ``admin/tables.py`` makes lines and tables of the answers.
 """
 
 from __future__ import annotations
@@ -17,28 +16,28 @@ from aiowsgi.net.address import BindAddress, TcpAddress, UnixAddress
 __all__ = ["AdminClient"]
 
 PATIENCE: Final = 5.0
-"""Seconds to wait for an answer. The server gives its workers one."""
+"""Seconds to wait for an answer. The server waits for its workers for less than one."""
 
 _ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be replaced
-"""Where to find who listens everywhere."""
+"""Where to connect to a server that listens on all addresses."""
 
 
 class AdminClient:
-    """Asks one endpoint; each question makes its own connection."""
+    """A client of one endpoint; each request makes its own connection."""
 
     def __init__(self, address: BindAddress, token: str = "") -> None:
-        """``address`` is what ``--admin`` says. Raises ConfigError where nobody can connect to it.
+        """``address`` is the value of ``--admin``. Raises ConfigError if it names no port or path.
 
-        ``token`` is the word in the file of ``--admin-token-file``, if there is one.
+        ``token`` is the content of the file of ``--admin-token-file``; empty for none.
         """
         tcp = isinstance(address, TcpAddress) and address.port
         if not tcp and not isinstance(address, UnixAddress):
-            raise ConfigError(f"admin: nobody can connect to {address}; name a port, or unix:path")
+            raise ConfigError(f"admin: cannot connect to {address}; give host:port or unix:path")
         self.address = address
         self._fields = {"Authorization": f"Bearer {token}"} if token else {}
 
     def get(self, path: str) -> Any:
-        """The JSON at ``path``. Raises AdminError, whose message says what to do."""
+        """Get the JSON at ``path``. Raises AdminError, whose message says what to do."""
         connection = self._connection()
         try:
             connection.request("GET", path, headers=self._fields)
@@ -47,7 +46,8 @@ class AdminClient:
         except (OSError, HTTPException) as error:
             said = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise AdminError(
-                f"nothing to be had from {self.address}: {said or 'no answer'}"
+                f"cannot ask {self.address}: {str(said).lower() or 'it closed the connection'};"
+                " is the server running with --admin?"
             ) from None
         finally:
             connection.close()
@@ -62,7 +62,7 @@ class AdminClient:
 
     def _read(self, status: int, body: bytes) -> Any:
         if status == 401:
-            raise AdminError(f"{self.address} wants the token: give --admin-token-file")
+            raise AdminError(f"{self.address} requires a token: give --admin-token-file")
         if status != 200:
             raise AdminError(f"{self.address} answers {status}: is it aiowsgi's admin endpoint?")
         try:

@@ -1,80 +1,72 @@
-"""What the admin endpoint shows beyond health, as handlers by path.
+"""The handlers of the admin endpoint, except for health, by path.
 
-===================  =============================================================================
-``/``                the live view, a page for people
-``/events``          what the page is fed with: an overview a second, as server-sent events
-``/status.json``     an overview, see ``status/aggregate.py``
-``/metrics``         for Prometheus, see ``status/prometheus.py``
-``/requests``        the requests in flight, the oldest first, JSON
-``/stacks``          the Python stack of each busy thread, text; ``/stacks.json`` the same for
-                     programs
-===================  =============================================================================
+==================  ==============================================================================
+``/``               the live view, a page
+``/events``         what the page shows: a status each second, as server-sent events
+``/history.json``   what it plots: some values of each second of the last fifteen minutes
+``/status.json``    the status, see ``status/aggregate.py``
+``/metrics``        for Prometheus, see ``status/prometheus.py``
+``/requests``       the requests in flight, the oldest first, as JSON
+``/stacks``         the Python stacks of busy threads, equal ones once, as text; ``?all`` shows all
+                    calls and not only those of the application's own code
+``/stacks.json``    the stack of each busy thread
+==================  ==============================================================================
 
-Each is made of one overview, for which a `Look` is asked. Nobody is asked while nobody looks, and
-all who watch the events share one overview a second, as those do who probe.
-
-The page is one file without a link to anywhere else. Its Content-Security-Policy names the script
-and the style by their hashes, and allows nothing but to fetch from where the page came from: what
-a client has put into a path can be shown on it, and not run.
+The page is one file without a reference to anything outside. Its Content-Security-Policy names the
+script and the style by their hashes, and allows requests only to where the page came from: what a
+client has put into a path can be shown on it and cannot be run.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from aiowsgi.admin.server import Answer, Feed
+from aiowsgi.admin.tables import stack_lines
 from aiowsgi.status.aggregate import Detail
 from aiowsgi.status.prometheus import OPENMETRICS, TEXT, exposition
 
 if TYPE_CHECKING:
+    from aiowsgi.admin.history import StatusHistory, StatusSource
     from aiowsgi.admin.server import Handler
     from aiowsgi.http1.messages import Request
     from aiowsgi.status.metrics import Tree
 
-__all__ = ["CachedStatus", "Look", "page", "pages"]
-
-T = TypeVar("T")
-
-PERIOD: Final = 1.0
-"""Seconds between two overviews of the live view."""
+__all__ = ["page", "pages"]
 
 JSON: Final = "application/json"
 
 
-class Look(Protocol):
-    """Where overviews come from."""
-
-    async def __call__(self, interest: Detail = Detail.FIGURES) -> Tree:
-        """An overview of now. Is back within a second or so, whatever a worker does."""
-
-
-def pages(look: Look) -> dict[str, Handler]:
+def pages(source: StatusSource, history: StatusHistory) -> dict[str, Handler]:
     """The handlers of the table above."""
-    event = CachedStatus(partial(_event, look))
     return {
         "/": lambda _: page("live.html"),
-        "/events": lambda _: Feed(_events(event)),
-        "/status.json": _shown(look, lambda tree, _: _json(tree)),
-        "/metrics": _shown(look, _metrics),
-        "/requests": _shown(look, lambda tree, _: _json(tree["requests"])),
-        "/stacks": _shown(look, lambda tree, _: _stacks(tree), Detail.STACKS),
-        "/stacks.json": _shown(look, lambda tree, _: _json(tree["stacks"]), Detail.STACKS),
+        "/events": lambda _: Feed(_events(history)),
+        "/history.json": lambda _: _json(history.points()),
+        "/status.json": _from(source, lambda tree, _: _json(tree)),
+        "/metrics": _from(source, _metrics),
+        "/requests": _from(source, lambda tree, _: _json(tree["requests"])),
+        "/stacks": _from(source, _stacks, Detail.STACKS),
+        "/stacks.json": _from(source, lambda tree, _: _json(tree["stacks"]), Detail.STACKS),
     }
 
 
-def _shown(
-    look: Look, show: Callable[[Tree, Request], Answer], interest: Detail = Detail.FIGURES
+def _from(
+    source: StatusSource,
+    make: Callable[[Tree, Request], Answer],
+    detail: Detail = Detail.FIGURES,
 ) -> Callable[[Request], Coroutine[Any, Any, Answer]]:
+    """A handler whose answer is made of the present status."""
+
     async def handler(request: Request) -> Answer:
-        return show(await look(interest), request)
+        return make(await source(detail), request)
 
     return handler
 
@@ -90,44 +82,18 @@ def _metrics(tree: Tree, request: Request) -> Answer:
     return Answer(text, content_type=OPENMETRICS if openmetrics else TEXT)
 
 
-def _stacks(tree: Tree) -> Answer:
-    blocks = [
-        f"{stack['what']}\n{stack['thread']} of worker {stack['worker']},"
-        f" {stack['age']:.3f} s, request {stack['request']}\n{stack['text']}"
-        for stack in tree["stacks"]
-    ]
-    return Answer("\n".join(blocks) or "No thread is busy.\n")
+def _stacks(tree: Tree, request: Request) -> Answer:
+    lines = stack_lines(tree["stacks"], whole=request.query == "all")
+    return Answer("\n".join(lines) + "\n")
 
 
-class CachedStatus(Generic[T]):
-    """What was made within the last `PERIOD / 2`, for all who ask meanwhile."""
-
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._make = make
-        # What was made last, or is being made, and when that began.
-        self._made: asyncio.Task[T] | None = None
-        self._begun = 0.0
-
-    async def get(self) -> T:
-        """Have it made, unless it is still fresh."""
-        loop = asyncio.get_running_loop()
-        if self._made is None or loop.time() - self._begun > PERIOD / 2:
-            self._begun = loop.time()
-            self._made = loop.create_task(self._make())
-        # One who goes must not cancel what others wait for.
-        return await asyncio.shield(self._made)
-
-
-async def _event(look: Look) -> str:
-    # JSON as it is written here holds no line end, which would end the field.
-    return f"data: {json.dumps(await look())}\n\n"
-
-
-async def _events(event: CachedStatus[str]) -> AsyncGenerator[str, None]:
-    """Overviews by the second, until nobody listens."""
+async def _events(history: StatusHistory) -> AsyncGenerator[str, None]:
+    """The last sample and each one after it."""
+    tree = await history.latest()
     while True:
-        yield await event.get()
-        await asyncio.sleep(PERIOD)
+        # JSON as it is written here contains no line end, which would end the field.
+        yield f"data: {json.dumps(tree)}\n\n"
+        tree = await history.next()
 
 
 # Pages
@@ -135,7 +101,7 @@ async def _events(event: CachedStatus[str]) -> AsyncGenerator[str, None]:
 
 @cache
 def page(name: str, status: str = "200 OK") -> Answer:
-    """A page of ours, of the folder ``pages``."""
+    """A page of the folder ``html``."""
     text = files("aiowsgi.admin").joinpath("html", name).read_text("utf-8")
     policy = (
         f"default-src 'none'; script-src {_hashes('script', text)};"
@@ -151,7 +117,7 @@ def page(name: str, status: str = "200 OK") -> Answer:
 
 
 def _hashes(element: str, text: str) -> str:
-    """The sources of a policy that allow the inline elements of that name (CSP 3, 2.3.1)."""
+    """The policy's sources that allow the inline elements of that name (CSP 3, 2.3.1)."""
     bodies = re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL)
     digests = (hashlib.sha256(body.encode()).digest() for body in bodies)
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)

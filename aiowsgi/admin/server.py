@@ -1,12 +1,16 @@
-"""The admin endpoint: health and whatever else an operator's tools ask, away from the application.
+"""A small HTTP server for the admin endpoint: requests to handlers by path.
 
-It is answered on the event loop of the supervisor, or of the server where there is one process, so
-it answers however busy the threads are. What there is to ask is a dict from path to handler, given
-by who starts it: `health` makes two, others add theirs. A handler runs on the loop and must not
-wait for anything.
+It runs on the event loop of the supervisor, or of the server if there is one process, so that it
+answers however busy the worker threads are. Handlers run on that loop and must not block.
 
-One request is read on a connection, GET or HEAD, and then it is closed: who asks comes once in
-seconds. Requests are read by the same reader as the application's, with small limits.
+A connection carries one request, GET or HEAD, and is closed after the response: probes and scrapers
+ask once in some seconds. Requests are read by the same reader as the application's, with smaller
+limits.
+
+The number of connections is bounded, so that clients of this endpoint, which need no token to
+connect, cannot use up the descriptors that the application's clients need. At the bound the
+connection that has waited longest for its request is closed in favour of a new one: silent
+connections cannot keep a probe out.
 """
 
 from __future__ import annotations
@@ -39,21 +43,23 @@ __all__ = ["Admin", "Answer", "Feed", "Handler", "Handlers", "Reply", "health"]
 logger = logging.getLogger("aiowsgi.admin")
 
 LIMITS: Final = Limits(request_line=2048, header_size=16 * 1024, fields=64, body_size=1)
-"""What a probe or a browser sends; a body is not even looked at."""
+"""Enough for a probe or a browser. Bodies are not read."""
 
-PATIENCE: Final = 10.0
-"""Seconds that a connection may take from beginning to end; of a feed, that a listener may take
-to read what was sent."""
+CONNECTION_TIMEOUT: Final = 10.0
+"""Seconds for a connection from beginning to end; of a feed, for the client to read an event."""
 
-LISTENERS: Final = 32
-"""Feeds at a time. A guess: each is a person who watches."""
+MAX_CONNECTIONS: Final = 64
+"""Open connections. A guess: a scraper, some probes, and `MAX_FEEDS`."""
+
+MAX_FEEDS: Final = 32
+"""Connections that receive events. A guess: each is a browser with the live view open."""
 
 TEXT: Final = "text/plain; charset=utf-8"
 EVENTS: Final = "text/event-stream"
 
 
 class Answer(NamedTuple):
-    """What a handler says."""
+    """A response."""
 
     body: str
     status: str = "200 OK"
@@ -62,7 +68,7 @@ class Answer(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """Server-sent events (WHATWG HTML, section 9.2), for as long as somebody listens."""
+    """Server-sent events (WHATWG HTML, section 9.2), sent until the client closes."""
 
     events: AsyncGenerator[str, None]
 
@@ -70,15 +76,14 @@ class Feed(NamedTuple):
 Reply: TypeAlias = Answer | Feed | Awaitable[Answer]
 Handler: TypeAlias = Callable[[Request], Reply]
 Handlers: TypeAlias = Mapping[str, Handler]
-"""By the path, which is matched as a whole."""
+"""By path, which is matched as a whole."""
 
 
 def health(unready: Callable[[], Awaitable[str]]) -> dict[str, Handler]:
-    """``/livez`` and ``/readyz``. ``unready`` says why no requests should come; empty if they may.
+    """``/livez`` and ``/readyz``. ``unready`` gives the reason not to send requests, if any.
 
-    Ready is who can answer a request before long; ``server/status.py`` says how long that is. Alive
-    is who answers at all. A worker that is stuck is the supervisor's business; a container that is
-    restarted for it would lose the others' requests too.
+    ``/livez`` says that this process answers at all. A worker that hangs does not change it: the
+    supervisor replaces that, and restarting the container would cut the other workers' requests.
     """
 
     async def readyz(_: Request) -> Answer:
@@ -89,63 +94,77 @@ def health(unready: Callable[[], Awaitable[str]]) -> dict[str, Handler]:
 
 
 class Admin:
-    """Serves handlers on listening sockets, which stay their owner's."""
+    """Serves handlers on listening sockets, which the caller closes."""
 
     def __init__(self, parse_head: HeadParser, handlers: Handlers) -> None:
         self._parse_head = parse_head
         self._handlers = handlers
         self._servers: list[asyncio.Server] = []
-        # Connections that listen to a feed.
-        self._listeners: set[_Connection] = set()
+        self.tasks: list[asyncio.Task[None]] = []
+        """Tasks that end with the endpoint."""
+        # Open connections, oldest first; a dict is an ordered set.
+        self._connections: dict[_Connection, None] = {}
 
     async def start(self, listeners: Listeners) -> None:
-        """Begin to answer, on the running loop."""
+        """Begin to answer, on the running event loop."""
         loop = asyncio.get_running_loop()
         for listener in listeners:
-            # The loop closes the socket that it is given.
+            # The event loop closes the socket that it is given. It accepts up to `backlog`
+            # connections before the first of them can be counted.
             sock = listener.socket.dup()
-            self._servers.append(await loop.create_server(self._connection, sock=sock))
+            server = await loop.create_server(self._connection, sock=sock, backlog=MAX_CONNECTIONS)
+            self._servers.append(server)
 
     def _connection(self) -> _Connection:
         reader = RequestReader(self._parse_head, LIMITS)
-        return _Connection(reader, self._handlers, self._listeners)
+        return _Connection(reader, self._handlers, self._connections)
 
     def close(self) -> None:
-        """Answer no more connections, and end the feeds. Idempotent."""
+        """Accept no more connections, and end the feeds. Idempotent."""
         for server in self._servers:
             server.close()
-        for connection in tuple(self._listeners):
-            connection.close()
+        for task in self.tasks:
+            task.cancel()
+        for connection in tuple(self._connections):
+            if connection.is_feed:
+                connection.close()
 
 
 class _Connection(asyncio.Protocol):
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(
-        self, reader: RequestReader, handlers: Handlers, listeners: set[_Connection]
+        self, reader: RequestReader, handlers: Handlers, connections: dict[_Connection, None]
     ) -> None:
         self._reader = reader
         self._handlers = handlers
-        self._listeners = listeners
+        # All that are open, this one among them.
+        self._connections = connections
+        # Events are being sent.
+        self.is_feed = False
         # Set by connection_made.
         self._transport: asyncio.Transport
         self._deadline: asyncio.TimerHandle
         # Set while the transport can take more.
         self._writable = asyncio.Event()
         self._writable.set()
-        # Waits for a handler, or feeds; None while neither is needed.
+        # Runs the handler and sends its events; None until the request was read.
         self._task: asyncio.Task[None] | None = None
-        # The answer is given, and the client is expected to close.
+        # The response was sent, and the client is expected to close.
         self._answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the transport."""
         self._transport = cast("asyncio.Transport", transport)
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(PATIENCE, self._transport.abort)
+        self._deadline = loop.call_later(CONNECTION_TIMEOUT, self._transport.abort)
+        self._connections[self] = None
+        if len(self._connections) > MAX_CONNECTIONS:
+            next(each for each in self._connections if each.may_be_dropped).abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Called by the transport."""
+        self._connections.pop(self, None)
         self._deadline.cancel()
         if self._task is not None:
             self._task.cancel()
@@ -158,8 +177,19 @@ class _Connection(asyncio.Protocol):
         """Called by the transport."""
         self._writable.set()
 
+    @property
+    def may_be_dropped(self) -> bool:
+        """It waits for its request, or for the client to close after the response."""
+        return self._task is None or self._answered
+
+    def abort(self) -> None:
+        """Close at once."""
+        # Not when the event loop says that the connection is lost: others may come before that.
+        self._connections.pop(self, None)
+        self._transport.abort()
+
     def close(self) -> None:
-        """Close the connection, once what was sent has been read."""
+        """Close when the client has read what was sent."""
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -184,8 +214,8 @@ class _Connection(asyncio.Protocol):
             else:
                 self._finish(_encode(answer, head_only=request.method == "HEAD"))
         except Exception:
-            logger.exception("the admin endpoint failed at %s", request.path)
-            self._fail(RequestError(500, "This is a fault of the server's; its log says more."))
+            logger.exception("internal error in the admin endpoint, at %s", request.path)
+            self._fail(RequestError(500, "Internal error; the server's log has the reason."))
 
     def _reply(self, request: Request) -> Reply:
         handler = self._handlers.get(request.path)
@@ -198,25 +228,25 @@ class _Connection(asyncio.Protocol):
         return handler(request)
 
     async def _feed(self, feed: Feed, *, head_only: bool) -> None:
-        """Send events until the listener goes; its own deadline is for each of them."""
-        if len(self._listeners) >= LISTENERS:
-            self._fail(RequestError(503, "Too many are watching."))
+        """Send events until the client closes; the deadline then applies to each of them."""
+        if sum(connection.is_feed for connection in self._connections) >= MAX_FEEDS:
+            self._fail(RequestError(503, f"There are {MAX_FEEDS} live views already."))
             return
         self._deadline.cancel()
         self._transport.write(_encode_start(EVENTS, head_only=head_only))
-        self._listeners.add(self)
+        self.is_feed = True
         try:
             async with aclosing(feed.events) as events:
                 async for event in events:
                     if head_only or self._transport.is_closing():
                         break
                     self._transport.write(event.encode())
-                    async with asyncio.timeout(PATIENCE):
+                    async with asyncio.timeout(CONNECTION_TIMEOUT):
                         await self._writable.wait()
         except TimeoutError:
             self._transport.abort()
         finally:
-            self._listeners.discard(self)
+            self.is_feed = False
             self._transport.close()
 
     def _fail(self, error: RequestError) -> None:
@@ -228,11 +258,11 @@ class _Connection(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(response)
             try:
-                # A close with something unread would be a reset (RFC 9112 section 9.6).
+                # Closing with bytes unread would reset the connection (RFC 9112 section 9.6).
                 self._transport.write_eof()
             except OSError:
-                # The client has reset the connection, as some do that only look at the status, and
-                # the loop has not noticed yet.
+                # The client has reset the connection, as probes do that read only the status, and
+                # the event loop has not noticed yet.
                 self._transport.abort()
 
 
@@ -255,9 +285,9 @@ def _encode(answer: Answer, *, head_only: bool) -> bytes:
 
 
 def _encode_start(content_type: str, *, head_only: bool) -> bytes:
-    """The head of a body whose end is that of the connection (RFC 9112 section 6.3)."""
+    """The head of a body that ends with the connection (RFC 9112 section 6.3)."""
     checked = check_head("200 OK", _head_fields(content_type))
-    # Chunks would bring nothing: who listens goes when it likes.
+    # Not chunked: the end of the events means nothing.
     return encode_head(checked, None, _context(head_only=head_only, http_11=False)).data
 
 

@@ -375,6 +375,12 @@ class Config:
     slow_request_log: float = option(
         TIME, 0.0, "Duration after which the stack of a running request is logged. 0: off."
     )
+    saturation_log: float = option(
+        TIME,
+        5.0,
+        "Duration for which no thread has been free while requests wait until that is logged. "
+        "0: off.",
+    )
     server_timing: bool = off("Send a Server-Timing field.")
     request_id_header: bool = off("Send the request's id as X-Request-Id.")
 

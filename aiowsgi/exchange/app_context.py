@@ -53,8 +53,8 @@ class AppContext:
         # Called by the worker thread when it is free again; None if nothing waits for that.
         self.released: Callable[[RequestRecord], object] | None = None
         # The requests that run, by the identity of their thread: added and removed by the worker
-        # threads, read by the event loop. None if nothing reads it.
-        self.running: dict[int, RequestRecord] | None = None
+        # threads, read by the event loop.
+        self.running: dict[int, RequestRecord] = {}
         # Tasks in the pool's queue that no thread needs to start: the `run` methods of cancelled
         # exchanges. Added by the event loop, removed by the worker thread that finds one.
         self.abandoned: set[Callable[[], None]] = set()

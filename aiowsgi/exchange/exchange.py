@@ -26,6 +26,7 @@ from aiowsgi.exchange.request_body import StreamedBody
 from aiowsgi.exchange.upgrade import NOT_TAKEN, Upgrade, upgradable
 from aiowsgi.http1.messages import Request
 from aiowsgi.http1.response import Fields, ResponseContext, check_fields
+from aiowsgi.loggers import current_request_id
 from aiowsgi.wsgi.environ import EnvironBuilder
 from aiowsgi.wsgi.file_wrapper import FileRange
 from aiowsgi.wsgi.handler import Environ, Response, WSGIApplication, run_application
@@ -121,8 +122,7 @@ class Exchange:
             return
         record.thread_id = ident = get_ident()
         record.started_at = monotonic()
-        if context.running is not None:
-            context.running[ident] = record
+        context.running[ident] = record
         try:
             environ = self._make_environ()
             response = self._response = Response(self)
@@ -138,20 +138,21 @@ class Exchange:
         except BaseException:
             # A fault of the server's own: the client must not wait for a response for ever.
             self.abort()
-            logger.exception("internal error in %s", record.describe())
+            extra = {"request_id": record.request_id}
+            logger.exception("internal error in %s", record.describe(), extra=extra)
         finally:
             # Break the cycle, so that everything is freed now and not by the garbage collector.
             self._response = None
             record.ended = True
             if self._stream is not None and self._streamed is None:
                 self._stream.close()
-            if context.running is not None:
-                del context.running[ident]
+            del context.running[ident]
             if context.released is not None:
                 context.released(record)
 
     def _run_application(self, environ: Environ, response: Response) -> None:
         context = self._app_context
+        current_request_id.set(self.record.request_id)
         app = self._offer(environ) if "HTTP_UPGRADE" in environ else context.app
         if context.interruptible:
             try:

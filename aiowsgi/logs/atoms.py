@@ -54,8 +54,8 @@ def _is_safe(value: object) -> bool:
 def _escape(text: str, *, spaces: bool) -> str:
     """Escape what could end a line or a field, and cut; every step is linear and in C."""
     escaped = text[:LONGEST].replace("\\", "\\\\").replace('"', '\\"')
-    escaped = escaped.encode("ascii", "backslashreplace").decode("ascii")
-    if _CONTROL.search(escaped):
+    escaped = escaped.encode("ascii", "backslashreplace").decode("ascii")[: LONGEST + 1]
+    if not escaped.isprintable():
         escaped = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", escaped)
     if spaces:
         escaped = escaped.replace(" ", "\\x20")

@@ -1,23 +1,23 @@
-"""The diagnostic log: how logging is set up, and how its records look.
+"""The diagnostic log: sets up ``logging``, and formats records as text or JSON.
 
-Everything goes through the standard ``logging`` package, under these names::
+The loggers (``aiowsgi/loggers.py``) are those of the standard ``logging`` package::
 
     aiowsgi                 parent of all; has the handler and the level
     aiowsgi.errors          what the application writes to ``wsgi.errors`` (``wsgi/errors.py``)
-    aiowsgi.access          the access log, only where the operator gives this logger handlers
+    aiowsgi.access          the access log, only if the operator gives this logger handlers
 
-The laws:
+Guarantees:
 
 * Only the command line and ``run`` call `configure`. A program that embeds a server has its own
-  logging, and nobody else's business is touched: the root logger is left alone.
-* ``--log-config`` wins. Where it leaves ``aiowsgi`` without any handler, its own or the root's, and
-  where it fails half-way, ours is there.
-* In the text format a line that begins with a time begins a record, and no control character but
-  line end and tab comes through: what a client sent cannot forge a record or steer a terminal.
-* ``--access-logformat json`` makes this log JSON too, with names that agree.
+  logging, and the root logger is never changed.
+* ``--log-config`` takes precedence. If it leaves ``aiowsgi`` without a handler, its own or the
+  root's, or if it fails half-way, the default handler is added.
+* In the text format a line that begins with a time begins a record, and control characters other
+  than line end and tab are escaped: a client can neither forge a record nor control a terminal.
+* ``--access-logformat json`` makes this log JSON too, with the same names of members.
 
-The access log takes the short way to its file (``bridge/log_writer.py``); a logging.LogRecord for
-each request would cost more than everything else about it. No thread is started here.
+The access log does not go through ``logging`` (``logs/writer.py``): a `logging.LogRecord` for each
+request would cost more than all the rest of it. No thread is started here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ __all__ = [
     "TextFormatter",
     "access_logger",
     "configure",
-    "enable_loggers",
     "reopen_files",
     "use_color",
 ]
@@ -60,13 +59,13 @@ def configure(
     json_lines: bool = False,
     color: str = "auto",
 ) -> None:
-    """Set up logging; what was set up before on ``aiowsgi`` goes.
+    """Set up logging, and remove the handlers that ``aiowsgi`` has.
 
-    ``level`` is a word of ``--log-level``; a level that ``config`` gives to ``aiowsgi`` wins over
-    it. ``config`` is the path of a dictionary for `logging.config`, in TOML or JSON. ``color`` is
-    ``auto``, ``always`` or ``never``.
+    ``level`` is a word of ``--log-level``; a level that ``config`` gives to ``aiowsgi`` takes
+    precedence. ``config`` is the path of a dictionary for `logging.config`, in TOML or JSON.
+    ``color`` is ``auto``, ``always`` or ``never``.
 
-    Raises ConfigError where ``config`` cannot be used; messages can be logged nevertheless.
+    Raises ConfigError if ``config`` cannot be used; the default handler is there nevertheless.
     """
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
@@ -80,7 +79,6 @@ def configure(
             logger.setLevel(level.upper())
         if config is None or not logger.hasHandlers():
             _add_our_handler(json_lines=json_lines, color=color)
-        enable_loggers()
 
 
 def _add_our_handler(*, json_lines: bool, color: str) -> None:
@@ -88,30 +86,19 @@ def _add_our_handler(*, json_lines: bool, color: str) -> None:
     colored = use_color(color, sys.stderr, os.environ)
     handler.setFormatter(JsonFormatter() if json_lines else TextFormatter(color=colored))
     logger.addHandler(handler)
-    # Else a root handler that the application installs would write every record again.
+    # Otherwise a root handler that the application adds would write every record a second time.
     logger.propagate = False
 
 
-def enable_loggers() -> None:
-    """Switch our loggers on again; to be called after the application has been imported.
-
-    The application's own dictConfig() switches off every logger that exists already and that it
-    does not name, unless it knows of ``disable_existing_loggers``: the server would fall silent.
-    """
-    for name, other in logging.root.manager.loggerDict.items():
-        if isinstance(other, logging.Logger) and (name == "aiowsgi" or name.startswith("aiowsgi.")):
-            other.disabled = False
-
-
 def use_color(choice: str, stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether ``stream`` gets colours: for ``auto``, where it is a terminal that knows them."""
+    """Whether to write colours to ``stream``; for ``auto``, if it is a terminal that has them."""
     if choice == "auto":
         return stream.isatty() and environ.get("TERM") != "dumb"
     return choice == "always"
 
 
 def access_logger() -> logging.Logger | None:
-    """The logger that is to have the access log, or None: only handlers of its own count."""
+    """The logger that gets the access log, if it has handlers of its own; else None."""
     target = logging.getLogger("aiowsgi.access")
     return target if target.handlers else None
 
@@ -129,7 +116,7 @@ _LOADERS: Final[dict[str, Callable[[str], Any]]] = {".toml": _load_toml, ".json"
 
 
 def _apply(path: str) -> None:
-    """Hand the file's dictionary to `logging.config`; raises ConfigError."""
+    """Pass the file's dictionary to `logging.config`; raises ConfigError."""
     import logging.config  # brings sockets and pickling with it
 
     settings = {"version": 1, "disable_existing_loggers": False, **_read(path)}
@@ -143,7 +130,7 @@ def _apply(path: str) -> None:
 def _read(path: str) -> dict[str, Any]:
     load = _LOADERS.get(Path(path).suffix.lower())
     if load is None:
-        raise ConfigError(f"log-config: {path}: a file named *.toml or *.json is needed")
+        raise ConfigError(f"log-config: {path}: the file must be named *.toml or *.json")
     try:
         settings = load(Path(path).read_text("utf-8"))
     except OSError as error:
@@ -151,7 +138,7 @@ def _read(path: str) -> dict[str, Any]:
     except ValueError as error:  # of either format, or of UTF-8; each says where
         raise ConfigError(f"log-config: {path}: {error}") from error
     if not isinstance(settings, dict):
-        raise ConfigError(f"log-config: {path}: not an object with members")
+        raise ConfigError(f"log-config: {path}: the file must contain one JSON object")
     return settings
 
 
@@ -159,9 +146,9 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def reopen_files() -> None:
-    """Have every handler whose file was renamed open its path anew; USR1 asks for it.
+    """Reopen the path of every handler whose file was renamed, as USR1 asks for.
 
-    A file that is still in its place is left alone: a mode of ``w`` would empty it.
+    A file that is still at its path is not reopened: with mode ``w`` that would empty it.
     """
     handlers = {
         handler
@@ -171,7 +158,7 @@ def reopen_files() -> None:
         if isinstance(handler, logging.FileHandler)
     }
     for handler in handlers:
-        # The stream of a handler with ``delay`` is None until there is something to write.
+        # The stream of a handler with ``delay`` is None until the first record.
         if handler.stream is not None and _is_moved(handler.baseFilename, handler.stream):
             _reopen(handler, handler.stream)
 
@@ -201,6 +188,8 @@ _CONTROLS: Final = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
 }
 
+_CONTROLS_AND_LINE_ENDS: Final = {**_CONTROLS, ord("\n"): "\\x0a", ord("\t"): "\\x09"}
+
 _COLORS: Final = {
     "DEBUG": "\x1b[2m",
     "INFO": "\x1b[32m",
@@ -212,31 +201,37 @@ _PLAIN: Final = "\x1b[0m"
 
 
 class TextFormatter(logging.Formatter):
-    """``2000-10-10 13:55:36.250-07:00 INFO     [1234] message``, further lines indented."""
+    """``2000-10-10 13:55:36.250-07:00 INFO     [1234] message``, further lines indented.
+
+    The identifier of the request that the record belongs to follows the process id:
+    ``[1234 5f8a3c-17]``.
+    """
 
     def __init__(self, *, color: bool = False) -> None:
         super().__init__()
         self._color = color
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record; only its first line begins with a time."""
+        """Format a record; only its first line begins with a time."""
         text = super().format(record).translate(_CONTROLS).replace("\n", "\n    ")
         time = datetime.fromtimestamp(record.created, UTC).astimezone()
         level = f"{record.levelname:8}"
         if self._color and record.levelname in _COLORS:
             level = f"{_COLORS[record.levelname]}{level}{_PLAIN}"
-        return f"{time.isoformat(' ', 'milliseconds')} {level} [{record.process}] {text}"
+        request_id = str(getattr(record, "request_id", "")).translate(_CONTROLS_AND_LINE_ENDS)
+        source = f"[{record.process} {request_id}]" if request_id else f"[{record.process}]"
+        return f"{time.isoformat(' ', 'milliseconds')} {level} {source} {text}"
 
 
 _STANDARD: Final = frozenset([*vars(logging.makeLogRecord({})), "message", "asctime"])
-"""Attributes that every record has; others came by ``extra``."""
+"""Attributes that every record has; others come from ``extra`` or are of the request."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object on one line, in ASCII; what ``extra`` brought are members too."""
+    """One JSON object on one line, in ASCII; the attributes of ``extra`` are members too."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record."""
+        """Format a record."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         members = {name: _plain(v) for name, v in vars(record).items() if name not in _STANDARD}
         members |= {
@@ -254,7 +249,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _plain(value: object) -> object:
-    """A value that JSON has, or the text of any other."""
+    """A value that JSON can represent, or the text of any other."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if value is None or isinstance(value, str | int | float) else str(value)

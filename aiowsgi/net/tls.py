@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from aiowsgi.exceptions import ConfigError
+from aiowsgi.net.certificate import certificate_expiry
 
 if TYPE_CHECKING:
     import ssl
@@ -77,10 +78,13 @@ class ServerContexts:
         self._files = files
         self.current = server_context(files)
         """The context of new connections; `reload` replaces it and never changes it."""
+        self.expires_at = certificate_expiry(files.certfile)
+        """When the server's certificate expires, seconds since the epoch; 0.0 if not known."""
 
     def reload(self) -> None:
         """Read the files again. After a ConfigError the previous context stays in use."""
         self.current = server_context(self._files)
+        self.expires_at = certificate_expiry(self._files.certfile)
 
 
 # Files

@@ -22,6 +22,7 @@ from aiowsgi.net.address import parse_bind
 from aiowsgi.net.listeners import Listeners, ListenOptions, open_listeners
 from aiowsgi.proxy.headers import TrustedPeers, parse_trusted
 from aiowsgi.threads.fair_queue import QueueRules
+from aiowsgi.threads.saturation import SaturationOptions
 from aiowsgi.threads.scheduler import SchedulerOptions
 from aiowsgi.threads.watchdog import DetachPolicy
 from aiowsgi.wsgi.environ import base_environ
@@ -139,6 +140,9 @@ def scheduler_options(config: Config, spent: Callable[[], object]) -> SchedulerO
             route_limits=config.route_limit,
             reserved=config.reserve_threads,
             ipv6_prefix=config.ipv6_client_prefix,
+        ),
+        saturation=SaturationOptions(
+            config.saturation_log or SaturationOptions().after, log=config.saturation_log > 0
         ),
         detaching=DetachPolicy(
             config.threads if hanging is None else hanging, config.interrupt_detached, spent

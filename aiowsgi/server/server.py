@@ -147,11 +147,13 @@ class Server:
             timeouts=assembly.timeouts(config),
             output_limits=OutputLimits(config.response_buffer, config.response_spool, budget),
             bodies=assembly.body_policy(config, budget),
-            client_disconnected=None if self._tally is None else self._tally.left,
+            client_disconnected=None if self._tally is None else self._tally.client_disconnected,
             trusted=assembly.trusted_peers(config) if config.proxy_headers else None,
         )
         if scheduler.watchdog.limited:
             state.timer_wheel.watch(scheduler.watchdog)
+        if (saturation := scheduler.saturation) is not None:
+            state.timer_wheel.hasten(saturation, monotonic() + saturation.interval)
         self._fork_guard = ForkGuard(self._listeners.sockets, context)
         self._contexts = assembly.server_contexts(config)
         self._acceptor = ConnectionAcceptor(
@@ -201,19 +203,19 @@ class Server:
         """Number of requests given to the application so far."""
         return self._state.scheduler.requests if self._state is not None else 0
 
-    def report(self, interest: Detail = Detail.FIGURES) -> Tree:
-        """What it does right now and has counted so far, a tree of JSON; see
-        ``status/aggregate.py``.
+    def report(self, detail: Detail = Detail.FIGURES) -> Tree:
+        """What the process is doing now and has counted so far, as a tree of JSON.
 
-        Where ``admin`` is not set, nothing is counted. RuntimeError where it was not started.
+        See ``server/status.py``. Nothing is counted unless ``admin`` is set. Raises RuntimeError if
+        the server was not started.
         """
-        from aiowsgi.server.status import (
-            worker_report,  # not at start: it is wanted when somebody looks
-        )
+        from aiowsgi.server.status import worker_report  # not at start: only --admin needs it
 
         if self._state is None:
             raise RuntimeError("the server was not started")
-        return worker_report(self._state, self._tally or MetricsCollector(), self._born, interest)
+        metrics = self._tally or MetricsCollector()
+        expiry = 0.0 if self._contexts is None else self._contexts.expires_at
+        return worker_report(self._state, metrics, self._born, detail, certificate_expiry=expiry)
 
     def stop_accepting(self) -> None:
         """Leave who connects to the kernel, and to other processes; serve who is here."""

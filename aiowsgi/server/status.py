@@ -1,43 +1,45 @@
-"""What one process is doing right now, read from its hub: the *report* of a worker.
+"""The *report* of one process: what it is doing now and has counted so far, as a tree of JSON.
 
-It is made on the event loop, when somebody asks, and costs nothing before. Nothing is stopped for
-it: threads go on while their times are read, so that a request may be shown a moment longer than it
-lasted. The tree is JSON, to be sent to the supervisor; ``status/aggregate.py`` says what becomes of
-it.
+It is made on the event loop when it is asked for. Threads run on while their times are read, so a
+request may be in it a moment longer than it lasted. The supervisor receives it;
+``status/aggregate.py`` adds the reports of several processes up.
 
 A request in flight is in one of these phases:
 
 ===============  =================================================================================
 ``reading``      its body is being collected
 ``queued``       it waits for a thread
-``application``  a thread is busy with it, be it that its client has gone
-``writing``      its response is complete, and waits for the client to read
-``detached``     its client was answered 504, and its thread hangs still
+``application``  a thread runs it, whether its client is still connected or not
+``writing``      its response is complete and waits for the client to read it
+``detached``     its client was answered 504, and its thread is still running it
 ===============  =================================================================================
 
-A process in which requests wait too long for a thread is *unready*: further ones are better sent
-elsewhere while those that are here can still be served. Too long is half of what ``queue_timeout``
-lets them wait (`PATIENCE`); without that limit there is no bound. Only the present wait of the
-oldest counts, so that a process is ready again as soon as nobody waits that long: who asks decides
-how many answers in a row it takes to believe them. A proxy's own queue (X-Request-Start) is not
-counted: it would only grow if its requests were sent nowhere. Nor is a request that waits for a
-limit of its client's or its route's: it would wait though all threads were free, and a client that
-floods shall not make the whole unready.
+A process is *unready* if further requests are better sent elsewhere while it can still serve those
+that it has:
+
+* It is saturated (``threads/saturation.py``): no thread has been free for ``--saturation-log``
+  while requests waited. It is ready again when a thread is free or takes a request.
+* A request has waited for a thread for more than half of ``queue_timeout`` (`PATIENCE`); without
+  that limit there is no bound. Only the present wait of the oldest counts. The time in a proxy's
+  queue (X-Request-Start) does not: it would only grow if requests were sent elsewhere. Nor does the
+  wait for a limit of a client or a route: it would be as long if all threads were free, and one
+  client's flood must not make the process unready.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiowsgi.connection.state import ConnectionState
 from aiowsgi.status.aggregate import MOST, Detail
 from aiowsgi.system.memory import resident_bytes
+from aiowsgi.system.usage import open_descriptors, processor_seconds
 from aiowsgi.threads.pool import WorkerPool
-from aiowsgi.threads.stacks import stacks, thread_names
+from aiowsgi.threads.stacks import CodeLine, code_lines, stacks, thread_names
 
 if TYPE_CHECKING:
     from aiowsgi.connection.state import ServerState
@@ -49,15 +51,15 @@ if TYPE_CHECKING:
 __all__ = ["worker_report"]
 
 LONGEST: Final = 200
-"""Characters shown of a target, which a client can make as long as the request line may be."""
+"""Characters of a target, which a client can make as long as the request line may be."""
 
 PATIENCE: Final = 0.5
-"""Of ``queue_timeout``, how much a request may have waited in a process that is ready: early enough
-to be heeded before clients get 503, and late enough for a short peak. A guess."""
+"""Share of ``queue_timeout`` that a request may have waited in a ready process: early enough for a
+load balancer to react before clients get 503, and late enough for a short peak. A guess."""
 
-
-# Looking a member up on its enum costs as much as a call in Python 3.11, hence names of our own.
-_BODY, _SERVING = ConnectionState.BODY, ConnectionState.SERVING
+STALL: Final = 1.0
+"""Seconds without a free thread, while requests wait, from which a process counts as saturated. It
+is unready only after ``--saturation-log``. A guess."""
 
 
 class _Flight(NamedTuple):
@@ -72,59 +74,80 @@ class _Flight(NamedTuple):
 
     @property
     def thread(self) -> int:
-        """Identity of the thread that is busy with it; 0 for none."""
+        """Identity of the thread that runs it; 0 for none."""
         record = self.record
         return 0 if record is None or record.ended else record.thread_id
 
 
 def worker_report(
-    hub: ServerState, tally: MetricsCollector, born: float, interest: Detail = Detail.FIGURES
+    state: ServerState,
+    metrics: MetricsCollector,
+    born: float,
+    detail: Detail = Detail.FIGURES,
+    *,
+    certificate_expiry: float = 0.0,
 ) -> Tree:
-    """What the process does; ``born`` is when it began to serve, monotonic seconds."""
+    """Make the report; ``born`` is when the process began to serve, monotonic seconds."""
     now = monotonic()
-    if interest > Detail.HEALTH:
-        tally.watch()
-    flights = sorted(_flights(hub, tally), key=lambda flight: flight.received_at)
-    shown, names = flights[:MOST], thread_names()
+    scheduler = state.scheduler
+    flights = sorted(_flights(state), key=lambda flight: flight.received_at)
     busy = sum(1 for flight in flights if flight.thread and flight.phase != "detached")
-    detached = sum(1 for flight in flights if flight.phase == "detached")
-    pool = hub.scheduler.executor
+    pool = scheduler.executor
     size = pool.size if isinstance(pool, WorkerPool) else busy
-    waited = max((now - record.queued_at for record in _waiting(hub, flights)), default=0.0)
+    waited = max((now - record.queued_at for record in _waiting(state, flights)), default=0.0)
+    phases = Counter(flight.phase for flight in flights)
+    stalled = _stalled(state, now)
     tree: Tree = {
         "pid": os.getpid(),
         "uptime": now - born,
-        "unready": _unready(waited, hub.scheduler.options.queue_timeout),
+        "unready": _unready(state, waited, size),
+        "stalled": stalled,
+        "certificate_expiry": certificate_expiry,
         "rss": resident_bytes(),
-        "counts": {**tally.snapshot(), "dropped": hub.scheduler.dropped},
-        "threads": {"busy": busy, "idle": max(0, size - busy), "detached": detached},
-        "connections": _states(hub),
-        "phases": Counter(flight.phase for flight in flights),
-        "queued": sum(1 for flight in flights if flight.phase == "queued"),
+        "cpu": processor_seconds(),
+        "descriptors": open_descriptors(),
+        "counts": {**metrics.snapshot(), "dropped": scheduler.dropped},
+        "threads": {
+            "busy": busy,
+            "idle": max(0, size - busy),
+            "detached": phases["detached"],
+        },
+        "connections": _connection_states(state),
+        "phases": phases,
+        "queued": phases["queued"],
         "waited": waited,
         "in_flight": len(flights),
-        "requests": [_row(flight, names, now) for flight in shown],
+        "requests": [],
     }
-    if interest is Detail.STACKS:
-        tree["stacks"] = list(_stacks(shown, names))
+    if detail > Detail.HEALTH:
+        shown, names = flights[:MOST], thread_names()
+        lines = code_lines(flight.thread for flight in shown if flight.thread)
+        tree["requests"] = [_row(flight, names, lines, now) for flight in shown]
+        if detail is Detail.STACKS:
+            tree["stacks"] = list(_stacks(shown, names))
     return tree
 
 
-def _states(hub: ServerState) -> dict[str, int]:
-    counts = Counter(connection.current_state() for connection in tuple(hub.connections))
-    return {state.name.lower(): count for state, count in counts.items()}
+def _connection_states(state: ServerState) -> dict[str, int]:
+    counts = Counter(connection.current_state() for connection in tuple(state.connections))
+    return {each.name.lower(): count for each, count in counts.items()}
 
 
-def _flights(hub: ServerState, tally: MetricsCollector) -> Iterator[_Flight]:
-    detached = set(hub.scheduler.detached)
-    records = tally.orphans() | detached
+# Looking a member up on its enum costs as much as a call in Python 3.11, hence names of our own.
+_BODY, _SERVING = ConnectionState.BODY, ConnectionState.SERVING
+
+
+def _flights(state: ServerState) -> Iterator[_Flight]:
+    detached = set(state.scheduler.detached)
+    # With those whose clients have left.
+    records = {*state.context.running.copy().values(), *detached}
     # A copy: noticing the end of a response may close the connection.
-    for connection in tuple(hub.connections):
-        state = connection.current_state()
-        if state is _BODY:
+    for connection in tuple(state.connections):
+        doing = connection.current_state()
+        if doing is _BODY:
             yield _Flight(*connection.incoming, "reading")
-        # Most are idle, and not asked: thousands of them shall not hold up the loop.
-        elif state is _SERVING and (exchange := connection.exchange) is not None:
+        # Most connections are idle; thousands of them must not hold the event loop up here.
+        elif doing is _SERVING and (exchange := connection.exchange) is not None:
             records.add(exchange.record)
     for record in records:
         yield _of(record, "detached" if record in detached else _phase(record))
@@ -142,35 +165,52 @@ def _phase(record: RequestRecord) -> str:
         return "queued"
     if record.upgraded:
         return "upgraded"
-    return "writing" if record.finished_at else "application"
+    return "writing" if record.ended else "application"
 
 
-def _waiting(hub: ServerState, flights: list[_Flight]) -> Iterator[RequestRecord]:
-    """Those that wait for a thread and for nothing else."""
+def _waiting(state: ServerState, flights: list[_Flight]) -> Iterator[RequestRecord]:
+    """Requests that wait for a thread, and not for a limit of their client or route."""
     queued = [each.record for each in flights if each.record and each.phase == "queued"]
-    if hub.scheduler.fair_queue is None:
+    fair_queue = state.scheduler.fair_queue
+    if fair_queue is None:
         yield from queued
         return
     running = [
         each.record for each in flights if each.record and each.thread and each.phase != "detached"
     ]
     queued.sort(key=lambda record: record.queued_at)
-    yield from hub.scheduler.fair_queue.free_to_run(running, queued)
+    yield from fair_queue.free_to_run(running, queued)
 
 
-def _unready(waited: float, queue_timeout: float) -> str:
-    """Why no requests should come; empty if they may."""
-    bound = queue_timeout * PATIENCE
-    # The words stay the same while it waits on: who cannot see the page has changes read out.
+def _stalled(state: ServerState, now: float) -> float:
+    """Seconds for which no thread has been free while requests wait, from `STALL` on; else 0.0."""
+    saturation = state.scheduler.saturation
+    if saturation is None or not saturation.stalled_since:
+        return 0.0
+    stalled = now - saturation.stalled_since
+    return stalled if stalled >= STALL or saturation.saturated else 0.0
+
+
+def _unready(state: ServerState, waited: float, threads: int) -> str:
+    """The reason why no requests should come; empty for none."""
+    # The words stay the same while the reason lasts: the page has changes read out to the blind.
+    scheduler = state.scheduler
+    if scheduler.saturation is not None and scheduler.saturation.saturated:
+        after = scheduler.options.saturation.after
+        return f"all {threads} threads have been busy for more than {after:g} s and requests wait"
+    bound = scheduler.options.queue_timeout * PATIENCE
     return f"a request has waited more than {bound:g} s for a thread" if 0 < bound < waited else ""
 
 
-def _row(flight: _Flight, names: dict[int, str], now: float) -> Tree:
+def _row(
+    flight: _Flight, names: Mapping[int, str], lines: Mapping[int, CodeLine], now: float
+) -> Tree:
     target = flight.request.target
     return {
         "id": "" if flight.record is None else flight.record.request_id,
         "worker": os.getpid(),
         "thread": names.get(flight.thread, ""),
+        "where": str(lines.get(flight.thread, "")),
         "client": flight.client,
         "method": flight.request.method,
         "path": target if len(target) <= LONGEST else f"{target[: LONGEST - 1]}…",
@@ -179,9 +219,9 @@ def _row(flight: _Flight, names: dict[int, str], now: float) -> Tree:
     }
 
 
-def _stacks(flights: list[_Flight], names: dict[int, str]) -> Iterator[Tree]:
+def _stacks(flights: list[_Flight], names: Mapping[int, str]) -> Iterator[Tree]:
     busy = {flight.thread: flight for flight in flights if flight.thread}
-    for ident, text in stacks(busy).items():
+    for ident, stack in stacks(busy).items():
         record = busy[ident].record
         assert record is not None
         yield {
@@ -190,5 +230,5 @@ def _stacks(flights: list[_Flight], names: dict[int, str]) -> Iterator[Tree]:
             "thread": names.get(ident, ""),
             "what": record.describe()[:LONGEST],
             "age": monotonic() - record.received_at,
-            "text": text,
+            **stack._asdict(),
         }

@@ -1,23 +1,29 @@
-"""What the admin endpoint shows of all workers, made of what each of them says: one JSON tree.
+"""The status of the whole server, made from the reports of its workers: one tree of JSON.
 
-A worker's *report* is what ``insight.report`` makes. `overview` adds up what can be added, and
-keeps beside each worker what cannot. It asks nobody and waits for nobody; who did not answer in
-time is in it without a report. In the end there are::
+A worker's *report* is what ``server/status.py`` makes. `overview` adds up what can be added, and
+keeps the rest beside each worker. It does no I/O: a worker that did not answer in time is in it
+without a report. The tree is::
 
     time, uptime           seconds since the epoch, seconds since the start
-    unready                why no requests should come, to any worker; empty if they may
+    state                  ready, saturated (a worker has had no free thread for a second or more
+                           while requests waited) or unready
+    unready                the reason why no worker should get requests; empty if they may come
+    workers_unready        of that, what the workers say
+    stalled                seconds for which no thread of a worker has been free while requests
+                           wait; the longest of all workers
     restarts               workers that were replaced otherwise than by a reload
-    counts                 see ``Counts.snapshot``; and ``dropped``, queued requests that were not
-                           begun with, since their clients had gone
-    bounds                 those of the buckets of the counted times
-    threads                busy, idle and, hanging beyond the request timeout, detached
+    counts                 see ``Counts.snapshot``; and ``dropped``, queued requests that no thread
+                           took, since their clients had closed
+    bounds                 the bounds of the histograms' buckets
+    threads                busy, idle and, running beyond the request timeout, detached
     connections, phases    numbers by state, and of the requests in flight by phase
     queued, in_flight, rss numbers; rss in bytes
     waited                 seconds that the request which has waited longest for a thread has waited
-    workers                pid, generation, state, and of the above its own
+    certificate_expiry     end of the TLS certificate's validity, seconds since the epoch; 0 without
+    workers                pid, generation, state, and of the above its own; cpu, descriptors
     worker_states          numbers
     requests               those in flight, the oldest first, `MOST` at most
-    stacks                 where asked for: request, worker, thread, text
+    stacks                 if asked for: request, worker, thread, what, age, and the stack
 """
 
 from __future__ import annotations
@@ -32,70 +38,79 @@ from aiowsgi.status.metrics import BOUNDS, Counts, merge
 if TYPE_CHECKING:
     from aiowsgi.status.metrics import Tree
 
-__all__ = ["GONE", "MOST", "Detail", "ServerFacts", "WorkerReport", "overview"]
+__all__ = ["MOST", "Detail", "ServerFacts", "WorkerReport", "overview"]
 
 MOST: Final = 200
-"""Requests shown, of one worker and in all: what somebody may look through. A guess."""
+"""Requests that are listed, of one worker and in all: what a person can look through. A guess."""
 
 READY: Final = "ready"
 """The state of a worker that is to get requests; see ``supervisor/plan.py``."""
 
 UNRESPONSIVE: Final = "unresponsive"
-GONE: Final = "gone"
-"""States that workers have beside those of ``supervisor/plan.py``."""
+"""The state of such a worker if it does not answer."""
 
 
 class Detail(IntEnum):
-    """What somebody who looks wants to see; each includes what stands before it."""
+    """How much a report says; each includes the one before."""
 
     HEALTH = 0
-    """A probe. It does not look at times, which are kept only while somebody does."""
+    """Everything but the requests."""
     FIGURES = 1
+    """The requests too."""
     STACKS = 2
+    """The stacks of the threads that run them too."""
 
 
 class WorkerReport(NamedTuple):
-    """A worker as its supervisor knows it, and what it says of itself."""
+    """A worker as its supervisor knows it, and the worker's own report."""
 
     pid: int
     generation: int
-    """Grows with each reload; 0 for a process that has served without a supervisor."""
+    """Grows with each reload; 0 for a process without a supervisor."""
     state: str
     report: Tree | None
-    """None where it did not answer in time."""
+    """None if it did not answer in time."""
     unfit: str = ""
-    """Why its supervisor would have it get no requests; empty where there is nothing."""
+    """Why the supervisor wants it to get no requests; empty if it may."""
 
 
 class ServerFacts(NamedTuple):
-    """What is known of the whole."""
+    """What is known of the whole server."""
 
     time: float
     uptime: float
     unready: str = ""
-    """Why nobody should get requests, whatever the workers say."""
+    """Why no worker should get requests, whatever the workers say."""
     restarts: int = 0
     gone: Tree | None = None
-    """Counts of workers that have ended, without which the sums would shrink."""
+    """Counts of workers that have ended; without them the sums would shrink."""
 
 
-def overview(facts: ServerFacts, seats: Sequence[WorkerReport]) -> Tree:
-    """See the module's docstring."""
-    reports = [seat.report for seat in seats if seat.report is not None]
+def overview(facts: ServerFacts, workers: Sequence[WorkerReport]) -> Tree:
+    """Make the tree; see the module's docstring."""
+    reports = [worker.report for worker in workers if worker.report is not None]
     sums = merge([_NOTHING, *({key: report[key] for key in _NOTHING} for report in reports)])
     if facts.gone is not None:
         sums["counts"] = merge([sums["counts"], facts.gone])
     requests = [request for report in reports for request in report["requests"]]
+    workers_unready = _unready(workers)
+    unready = facts.unready or workers_unready
+    stalled = max((report["stalled"] for report in reports), default=0.0)
+    expiries = [report["certificate_expiry"] for report in reports]
     return {
         "time": facts.time,
         "uptime": facts.uptime,
-        "unready": facts.unready or _unready(seats),
+        "state": "unready" if unready else "saturated" if stalled else "ready",
+        "unready": unready,
+        "workers_unready": workers_unready,
+        "stalled": stalled,
         "restarts": facts.restarts,
         "bounds": BOUNDS,
         **sums,
         "waited": max((report["waited"] for report in reports), default=0.0),
-        "workers": [_worker(seat) for seat in seats],
-        "worker_states": dict(Counter(map(_state, seats))),
+        "certificate_expiry": min(filter(None, expiries), default=0.0),
+        "workers": [_worker(worker) for worker in workers],
+        "worker_states": dict(Counter(map(_state, workers))),
         "requests": sorted(requests, key=lambda request: -request["age"])[:MOST],
         "stacks": [stack for report in reports for stack in report.get("stacks", ())],
     }
@@ -113,30 +128,36 @@ _NOTHING: Final[Tree] = {
 """What is added up."""
 
 
-def _unready(seats: Sequence[WorkerReport]) -> str:
-    """Why no worker may get requests; empty if one may, or if nobody serves at all."""
-    reasons = [_reason(seat) for seat in seats if seat.state == READY]
+def _unready(workers: Sequence[WorkerReport]) -> str:
+    """Why no worker should get requests; empty if one may, or if none is to serve at all."""
+    reasons = [_reason(worker) for worker in workers if worker.state == READY]
     return "" if "" in reasons else next(iter(reasons), "")
 
 
-def _reason(seat: WorkerReport) -> str:
-    if seat.unfit or seat.report is None:
-        return seat.unfit or "no worker answers"
-    return str(seat.report["unready"])
+def _reason(worker: WorkerReport) -> str:
+    if worker.unfit or worker.report is None:
+        return worker.unfit or _silent(worker)
+    return str(worker.report["unready"])
 
 
-def _state(seat: WorkerReport) -> str:
-    # One that is starting, or has only begun to go, has nothing to say and is not expected to.
-    return UNRESPONSIVE if seat.report is None and seat.state == READY else seat.state
+def _silent(worker: WorkerReport) -> str:
+    # Its event loop is stuck, or the application holds the interpreter's lock in C.
+    return f"worker {worker.pid} does not answer; SIGUSR2 has the stacks of its threads logged"
 
 
-def _worker(seat: WorkerReport) -> Tree:
-    own = seat.report or {}
-    shown = ("threads", "queued", "waited", "in_flight", "rss", "uptime")
+def _state(worker: WorkerReport) -> str:
+    # A worker that is starting, or has begun to stop, has no report and is not expected to.
+    return UNRESPONSIVE if worker.report is None and worker.state == READY else worker.state
+
+
+def _worker(worker: WorkerReport) -> Tree:
+    own = worker.report or {}
+    keys = ("threads", "queued", "waited", "stalled", "in_flight", "rss", "uptime", "cpu")
+    silent = _silent(worker) if _state(worker) == UNRESPONSIVE else ""
     return {
-        "pid": seat.pid,
-        "generation": seat.generation,
-        "state": _state(seat),
-        "unready": seat.unfit or own.get("unready", ""),
-        **{key: own.get(key) for key in shown},
+        "pid": worker.pid,
+        "generation": worker.generation,
+        "state": _state(worker),
+        "unready": worker.unfit or own.get("unready", silent),
+        **{key: own.get(key) for key in (*keys, "descriptors")},
     }

@@ -1,17 +1,15 @@
-"""What is counted of a process's exchanges, and how counts of several processes become one.
+"""The counters of one process's requests, and the sum of those of several processes.
 
-The laws:
+Guarantees:
 
-* Nothing here locks, sleeps or asks the time: `Counts` belongs to who calls it. How the samples of
-  many threads reach it is the business of ``bridge/tally.py``.
-* What leaves is JSON: a tree of dicts whose leaves are numbers and lists of numbers. `merge` adds
-  two of them up without knowing what they mean, so a new figure is added in one place.
-* Counts only grow. Gauges, which go up and down, are read when they are asked for
-  (``server/status.py``).
+* Nothing here locks, sleeps or reads a clock; ``status/collector.py`` brings the samples of many
+  threads here.
+* `Counts.snapshot` is JSON: a tree of dicts whose leaves are numbers and lists of numbers. `merge`
+  adds trees up without knowing what they mean, so that a new counter is added in one place.
+* Counters only grow. Gauges are read when they are asked for (``server/status.py``).
 
-Samples are counted by the batch. A thread that finishes an exchange only leaves its times; of
-some hundred of them the histograms are made by ``sorted`` and ``bisect``, which costs a third of
-finding the bucket of each by itself.
+Samples are counted in batches: making the histograms of some hundred samples with ``sorted`` and
+``bisect`` costs a third of finding the bucket of each by itself.
 """
 
 from __future__ import annotations
@@ -27,39 +25,39 @@ __all__ = ["BOUNDS", "PHASES", "Counts", "Sample", "Tree", "merge", "quantile"]
 
 
 class Sample(NamedTuple):
-    """What is kept of an exchange that is over, until it is counted. Times are seconds."""
+    """What is kept of a request that has ended until it is counted. Times are seconds."""
 
     status: int
-    """0 where nothing was answered."""
+    """0 if there was no response."""
     bytes: int
-    """Of the response's body."""
+    """Size of the response's body."""
     read: float
     """From the request's first byte until it was given to the pool."""
     queue: float
-    """Until a thread took it."""
+    """From then until a thread took it."""
     app: float
     """From then until the thread was done with it."""
     write: float
-    """Of that, what came after the last byte of the response was sent, or kept for a slow client.
-    The application's ``close()``, mostly."""
+    """Of that, the time after the last byte of the response was sent, or buffered for a slow
+    client: mostly the application's ``close()``."""
     request: float
     """From the first byte of the request to the last of the response."""
 
 
 Tree: TypeAlias = dict[str, Any]
-"""A dict of dicts, of numbers and of lists of numbers."""
+"""A dict of dicts, numbers and lists of numbers."""
 
 BOUNDS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 """Upper bounds of the histograms' buckets, seconds. Those of the Prometheus client libraries from
-5 ms to 10 s; finer ones below, where a quick application lives, and two above, for a queue."""
+5 ms to 10 s; finer ones below, for quick applications, and two above, for a queue."""
 
 WIDTH: Final = len(Sample._fields)
 
 PHASES: Final = Sample._fields[2:]
-"""What is timed."""
+"""The times of a sample; each has a histogram."""
 
 REASONS: Final = {
     400: "malformed",
@@ -70,44 +68,42 @@ REASONS: Final = {
     431: "head-too-large",
     501: "not-implemented",
     503: "overload",
-    504: "timeout",
     505: "version",
     507: "no-space",
 }
-"""Why the server answered by itself, by the status that it gave."""
+"""Why the server refused a request, by the status that it answered."""
+
+TIMEOUT: Final = 504
+"""Status of a request whose application took too long; it was not refused."""
 
 
 class Counts:
     """The counts of one process since its start."""
 
     def __init__(self) -> None:
-        # Responses by status code, those of the server itself among them.
+        # Responses by status code, including those of the server itself.
         self._statuses: Counter[int] = Counter()
-        # Answers that no application was asked for, by status code.
+        # Responses to requests that the application was not called for, by status code.
         self._refusals: Counter[int] = Counter()
-        # Clients that went before their response was complete.
+        # Requests that were answered 504, since the application took too long.
+        self._timeouts = 0
+        # Clients that closed before their response was complete.
         self._disconnects = 0
         self._bytes = 0
-        # By phase: how many are in each bucket, the last of which has no bound, and the sum of all.
+        # By phase: the number in each bucket, of which the last has no bound, and the sum of all.
         self._buckets = {phase: [0] * (len(BOUNDS) + 1) for phase in PHASES}
         self._seconds = dict.fromkeys(PHASES, 0.0)
 
     def add(self, values: Sequence[Any]) -> None:
-        """Count exchanges that are over: the fields of one `Sample` after the other.
+        """Count requests that have ended: the fields of one `Sample` after the other.
 
-        Flat, since that is read by the column in a third of the time that rows take.
+        Flat, since reading columns of a flat list takes a third of the time that rows take.
         """
         statuses, sizes, *times = (values[number::WIDTH] for number in range(WIDTH))
         self._statuses.update(statuses)
         self._bytes += sum(sizes)
         for phase, column in zip(PHASES, times, strict=True):
             self._time(phase, sorted(column))
-
-    def add_untimed(self, status: int, sizes: Sequence[int]) -> None:
-        """Count exchanges that are over, of which only status and size are known."""
-        if sizes:
-            self._statuses[status] += len(sizes)
-            self._bytes += sum(sizes)
 
     def _time(self, phase: str, times: Sequence[float]) -> None:
         self._seconds[phase] += sum(times)
@@ -120,23 +116,31 @@ class Counts:
                 return
         buckets[-1] += number - found
 
-    def refused(self, status: int, size: int) -> None:
-        """The server answered by itself, with ``size`` bytes of body."""
+    def untimed(self, status: int, size: int) -> None:
+        """Count a response of ``size`` bytes whose times say nothing about the server."""
         self._statuses[status] += 1
-        self._refusals[status] += 1
         self._bytes += size
 
+    def refused(self, status: int) -> None:
+        """The server answered by itself. The response itself is counted by `add` or `untimed`."""
+        if status == TIMEOUT:
+            self._timeouts += 1
+        else:
+            self._refusals[status] += 1
+
     def disconnected(self) -> None:
-        """A client went before its response was complete."""
+        """A client closed before its response was complete."""
         self._disconnects += 1
 
     def snapshot(self) -> Tree:
         """All counts so far."""
         return {
             "requests": _named(_CLASSES, self._statuses, lambda status: f"{status // 100}xx"),
+            "codes": _named(_CODES, self._statuses, str),
             "refusals": _named(
                 REASONS.values(), self._refusals, lambda status: REASONS.get(status, str(status))
             ),
+            "timeouts": self._timeouts,
             "disconnects": self._disconnects,
             "bytes": self._bytes,
             "seconds": {
@@ -150,12 +154,13 @@ class Counts:
 
 
 _CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
+_CODES: Final = ("200", "304", "404", "500", "503", "504")
 
 
 def _named(
     known: Iterable[str], counts: Counter[int], name: Callable[[int], str]
 ) -> dict[str, int]:
-    # What may come is there as 0 before it comes: a rate needs two figures.
+    # Common names are there as 0 before anything is counted: a rate needs two figures.
     named = Counter(dict.fromkeys(known, 0))
     for status, count in sorted(counts.items()):
         named[name(status)] += count
@@ -163,7 +168,7 @@ def _named(
 
 
 def merge(trees: Iterable[Tree]) -> Tree:
-    """One tree in which all numbers of ``trees`` are added up; none of them is changed."""
+    """Return one tree with the sums of all numbers of ``trees``, which are not changed."""
     merged: Tree = {}
     for tree in trees:
         for key, value in tree.items():
@@ -180,11 +185,11 @@ def _sum(one: Any, other: Any) -> Any:
 
 
 def quantile(share: float, buckets: Sequence[int]) -> float:
-    """Seconds within which ``share`` of the timed fall; 0 where there are none.
+    """Return the seconds within which ``share`` of the requests stay; 0 if there are none.
 
-    ``buckets`` are cumulative, as in a snapshot, or the differences of two. Within a bucket the
-    times are taken to be spread evenly, as Prometheus' ``histogram_quantile`` takes them; of those
-    beyond the last bound no more is known than the bound.
+    ``buckets`` are cumulative, as in a snapshot, or differences of two snapshots. The times within
+    a bucket are assumed to be spread evenly, as in Prometheus' ``histogram_quantile``; for those
+    beyond the last bound the result is that bound.
     """
     wanted = share * buckets[-1]
     lower = 0.0

@@ -189,7 +189,9 @@ async def _beside_admin(service: _Service, config: Config, process: _Process) ->
     from aiowsgi.admin.site import serve_admin
 
     parse_head = head_parser(config.http)
-    admin = await serve_admin(service, parse_head, process.admin, process.token)
+    admin = await serve_admin(
+        service, parse_head, process.admin, process.token, app=config.app or ""
+    )
     try:
         return await service.run()
     finally:

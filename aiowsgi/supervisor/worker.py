@@ -125,8 +125,6 @@ def load(config: Config) -> Application:
 
         broken = f"{own_traceback(error)}{error}"
         return Application(error_page(broken), broken)
-    finally:
-        logs.enable_loggers()
     return Application(app)
 
 

@@ -126,7 +126,7 @@ def _make_queue() -> SimpleQueue[Task | None] | TaskQueue:
 class WorkerPool(Executor):
     """A fixed number of threads and an unbounded queue; bounding it is the caller's."""
 
-    def __init__(self, threads: int, name: str = "aiowsgi-worker") -> None:
+    def __init__(self, threads: int, name: str = "aiowsgi-thread") -> None:
         """Start ``threads`` threads, named ``name`` and a number."""
         # None tells the thread that takes it to end.
         self._queue = _make_queue()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 from aiowsgi.threads.batching import BatchedSubmit
 from aiowsgi.threads.fair_queue import FairQueue, QueueRules
 from aiowsgi.threads.pool import WorkerPool
+from aiowsgi.threads.saturation import SaturationDetector, SaturationOptions
 from aiowsgi.threads.watchdog import DetachPolicy, RequestWatchdog
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class SchedulerOptions(NamedTuple):
     """How long it may run before its stack is logged."""
     rules: QueueRules = QueueRules()
     """How many threads a client or a route may have at a time."""
+    saturation: SaturationOptions = SaturationOptions()
+    """When it is logged that no thread is free while requests wait."""
     detaching: DetachPolicy = DetachPolicy()
     """How many threads may hang beyond the request timeout, and what happens then."""
 
@@ -64,6 +67,7 @@ class RequestScheduler:
         self.dropped = 0
         """Number of requests that no thread started on because their clients had gone."""
         self._abandoned = context.abandoned
+        self._running = context.running
         # The two methods that every request calls.
         self._execute: Callable[[Callable[[], object]], object]
         self.waiting: Callable[[], int]
@@ -83,12 +87,27 @@ class RequestScheduler:
             request_timeout=options.request_timeout,
             slow_request=options.slow_request,
         )
+        self.saturation: Final = (
+            SaturationDetector(executor.size, self.running, self.queued, options.saturation)
+            if isinstance(executor, WorkerPool)
+            else None
+        )
+        """To be watched; None for a program's own executor, whose size is not known."""
         self.fair_queue: Final = FairQueue(options.rules, self._execute) if options.rules else None
         """Holds requests back whose client or route has all its threads; None without rules."""
         if self.fair_queue is not None:
             release = self.fair_queue.release
             self.watchdog.replaced = release
             context.released = lambda record: wakeups.call(partial(release, record))
+
+    def running(self) -> list[RequestRecord]:
+        """The requests that the pool's threads are busy with, without those of detached threads."""
+        detached = set(self.watchdog.detached)
+        return [record for record in self._running.copy().values() if record not in detached]
+
+    def queued(self) -> int:
+        """Number of requests that wait for a thread, and not for a limit of client or route."""
+        return max(0, self.waiting() + len(self._batched) - len(self._abandoned))
 
     def refuses(self, exchange: Exchange) -> bool:
         """Whether ``exchange`` may not be submitted: the queue is full, or it has waited enough."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,10 +66,8 @@ class RequestWatchdog:
         self._slow = slow_request or inf
         self.limited = min(self._request, self._slow) < inf
         """Whether there is a time limit at all."""
-        self._running: dict[int, RequestRecord] = {}
-        if self.limited:
-            service.running = self._running
-            service.interruptible = budget.interrupt
+        self._running = service.running
+        service.interruptible = self.limited and budget.interrupt
         # Those that were logged as slow, or as hanging; ended ones until the next look.
         self._logged: set[RequestRecord] = set()
         self._detached: set[RequestRecord] = set()
@@ -125,13 +122,11 @@ class RequestWatchdog:
             interrupt(ident)
 
     def _log(self, level: int, record: RequestRecord, what: str, now: float) -> None:
-        # If a filter or handler of the application's raises, the thread is replaced all the same.
-        with suppress(Exception):
-            logger.log(
-                level,
-                f"%s (%s) {what}; its thread is at\n%s",
-                record.describe(),
-                record.request_id,
-                now - record.started_at,
-                stack_of(record.thread_id).rstrip(),
-            )
+        logger.log(
+            level,
+            f"%s {what}; its thread is at\n%s",
+            record.describe(),
+            now - record.started_at,
+            stack_of(record.thread_id).rstrip(),
+            extra={"request_id": record.request_id},
+        )

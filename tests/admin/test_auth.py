@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiowsgi.admin.auth import Token, guarded, read_token
+from aiowsgi.admin.auth import Token, require_auth, read_token
 from aiowsgi.admin.server import Answer
 from aiowsgi.exceptions import ConfigError
 from aiowsgi.http1.messages import Request
@@ -20,8 +20,8 @@ def request(path="/requests", query="", host="127.0.0.1:9000", **fields):
 
 
 def ask(asked, token=None):
-    """The answer of the guarded handlers."""
-    return guarded(HANDLERS, token)[asked.path](asked)
+    """The answer of the require_auth handlers."""
+    return require_auth(HANDLERS, token)[asked.path](asked)
 
 
 def status(*arguments):
@@ -127,10 +127,10 @@ def test_a_new_token_closes_the_door():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"short\n", "one word of 16 or more"),
-        (b"\n", "one word of 16 or more"),
-        (b"correct horse battery\n", "one word of 16 or more"),
-        ("correct-hörse-battery".encode(), "more than ASCII"),
+        (b"short\n", "one word of 16 characters"),
+        (b"\n", "one word of 16 characters"),
+        (b"correct horse battery\n", "one word of 16 characters"),
+        ("correct-hörse-battery".encode(), "must be ASCII"),
         (None, "No such file"),
     ],
 )

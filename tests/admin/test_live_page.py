@@ -238,9 +238,13 @@ def test_a_worker_that_is_held_up(start, view):
     served.leave_waiting("/free")
     why = "a request has waited more than 2 s for a thread"
     expect(page.locator("#unready")).to_contain_text(f"Not ready: {why}")
-    expect(page.locator("#worker-rows")).to_contain_text(f"ready {why}")
-    # Until it is refused.
-    expect(page.locator("#pill")).to_have_text("ready")
+    expect(page.locator("#worker-rows")).to_contain_text(f"unready {why}")
+    # It is refused then, but the thread is as busy as before.
+    expect(page.locator("#pill")).to_have_text("saturated")
+    expect(page.locator("#saturated")).to_be_visible()
+    expect(page.locator("td.where")).to_contain_text("stuck.py:6 stand_here")
+    served.program.expect("no thread has been free for")
+    expect(page.locator("#unready")).to_contain_text("all 1 threads have been busy")
 
 
 def test_pause(start, view):

@@ -13,8 +13,10 @@ import pytest
 from status_samples import REQUEST, STACK, a_report
 from support import PATIENCE
 
-from aiowsgi.admin import pages as admin_pages
-from aiowsgi.admin.pages import page, pages
+from aiowsgi.admin import history as admin_history
+from aiowsgi.admin.history import StatusHistory
+from aiowsgi.admin.pages import page
+from aiowsgi.admin.pages import pages as make_pages
 from aiowsgi.admin.server import Feed
 from aiowsgi.http1.messages import Request
 from aiowsgi.status.aggregate import Detail, ServerFacts, WorkerReport, overview
@@ -47,8 +49,13 @@ class Look:
 
 @pytest.fixture
 def look():
-    """Where overviews come from."""
+    """Where the status comes from."""
     return Look()
+
+
+def pages(look, history=None):
+    """The handlers; their history samples only if the test has it run."""
+    return make_pages(look, history or StatusHistory(look))
 
 
 async def test_status(look):
@@ -68,9 +75,13 @@ async def test_stacks(look):
     """For people and for programs; nobody else has the stacks looked up."""
     answer = await pages(look)["/stacks"](asked())
     assert answer.body.startswith(
-        "GET /reports/yearly HTTP/1.1\naiowsgi-worker-1 of worker 7, 12.000 s, request r1\n"
+        "1 request at shop.py:3 yearly `with lock:`\n"
+        "  12 s  GET /reports/yearly HTTP/1.1  id r1, aiowsgi-thread-1 of worker 7\n"
     )
     assert "in yearly" in answer.body
+    assert "threading.py" not in answer.body
+    everything = await pages(look)["/stacks"](asked()._replace(query="all"))
+    assert "threading.py" in everything.body
     assert json.loads((await pages(look)["/stacks.json"](asked())).body) == [STACK]
 
 
@@ -110,28 +121,44 @@ async def first(feed):
     return json.loads(data)
 
 
-async def test_events(look, monkeypatch):
-    """One overview after the other, for as long as somebody listens."""
-    monkeypatch.setattr(admin_pages, "PERIOD", 0.01)
-    feed = pages(look)["/events"](asked())
+@pytest.fixture
+async def history(look, monkeypatch):
+    """A history that samples all the time."""
+    monkeypatch.setattr(admin_history, "PERIOD", 0.001)
+    history = StatusHistory(look)
+    task = asyncio.create_task(history.run())
+    yield history
+    task.cancel()
+
+
+async def test_events(look, history):
+    """The last sample and each one after it."""
+    feed = pages(look, history)["/events"](asked())
     assert isinstance(feed, Feed)
-    assert look.times == 0
-    assert [(await first(feed))["time"] for _ in range(3)] == [1.0, 2.0, 3.0]
+    times = [(await first(feed))["time"] for _ in range(3)]
+    assert times == sorted(set(times))
     await feed.events.aclose()
-    assert look.times == 3
 
 
-async def test_all_listeners_share_one_look(look):
-    """However many watch, workers are asked once; that one goes does not disturb the others."""
-    handler = pages(look)["/events"]
-    look.may_answer.clear()
-    listeners = [asyncio.create_task(first(handler(asked()))) for _ in range(3)]
-    while not look.times:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    listeners.pop().cancel()
-    look.may_answer.set()
-    assert [each["time"] for each in await asyncio.gather(*listeners)] == [1.0, 1.0]
-    assert look.times == 1
+async def test_all_feeds_share_the_samples(look, history):
+    """However many pages are open, the workers are asked once for each sample."""
+    handler = pages(look, history)["/events"]
+    feeds = [handler(asked()) for _ in range(5)]
+    await asyncio.gather(*map(first, feeds))
+    before = look.times
+    rounds = [await asyncio.gather(*map(first, feeds)) for _ in range(3)]
+    assert look.times - before <= rounds[-1][0]["time"]
+    assert all(len({each["time"] for each in seen}) == 1 for seen in rounds)
+
+
+async def test_history(look, history):
+    """For the page, which plots it."""
+    await history.latest()
+    await history.next()
+    told = json.loads(pages(look, history)["/history.json"](asked()).body)
+    assert told["names"] == list(admin_history.POINT)
+    assert len(told["points"]) >= 2
+    assert all(len(point) == len(told["names"]) for point in told["points"])
 
 
 # Pages

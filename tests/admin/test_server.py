@@ -154,8 +154,42 @@ async def test_in_pieces(asked: Asked) -> None:
 
 async def test_patience(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends nothing is cut off."""
-    monkeypatch.setattr(admin, "PATIENCE", 0.01)
+    monkeypatch.setattr(admin, "CONNECTION_TIMEOUT", 0.01)
     assert await asked.raw(b"GET /livez") == b""
+
+
+async def test_silent_connections_do_not_keep_a_probe_out(asked: Asked) -> None:
+    """At the bound the connection that has waited longest is closed; a probe is answered."""
+    silent = [
+        await asyncio.open_connection("127.0.0.1", asked.port)
+        for _ in range(admin.MAX_CONNECTIONS + 20)
+    ]
+    status, _, body = await asked.ask("/livez")
+    assert (status, body) == (200, "alive\n")
+    assert len(asked.admin._connections) <= admin.MAX_CONNECTIONS
+    closed = 0
+    for reader, _ in silent[:21]:
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+        closed += 1
+    assert closed == 21
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_a_connection_with_a_request_is_not_closed_for_another(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Feeds and requests in progress stay; without any other, the newest connection is closed."""
+    monkeypatch.setattr(admin, "MAX_CONNECTIONS", 1)
+    _, reader, writer = await asked.listen()
+    other, newest = await asyncio.open_connection("127.0.0.1", asked.port)
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(other.read(), PATIENCE) == b""
+    newest.close()
+    asked.events.put_nowait("data: 1\n\n")
+    assert await asyncio.wait_for(reader.readuntil(b"1\n\n"), PATIENCE)
+    writer.close()
 
 
 async def test_later(asked: Asked) -> None:
@@ -205,7 +239,7 @@ async def test_feeds_end_with_the_endpoint(asked: Asked) -> None:
 
 async def test_too_many_feeds(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many may watch, and no more; one that goes makes room."""
-    monkeypatch.setattr(admin, "LISTENERS", 1)
+    monkeypatch.setattr(admin, "MAX_FEEDS", 1)
     _, _, first = await asked.listen()
     head, _, second = await asked.listen()
     assert head.startswith("HTTP/1.1 503 ")
@@ -220,7 +254,7 @@ async def test_too_many_feeds(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_listener_that_does_not_read(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut off, so that nothing heaps up for it."""
     _, reader, writer = await asked.listen()
-    monkeypatch.setattr(admin, "PATIENCE", 0.01)
+    monkeypatch.setattr(admin, "CONNECTION_TIMEOUT", 0.01)
     asked.events.put_nowait(f"data: {'x' * 20_000_000}\n\n")
     await asyncio.wait_for(asked.closed.wait(), PATIENCE)
     received = b""
@@ -241,7 +275,7 @@ async def test_a_slow_listener_goes_on(asked: Asked) -> None:
 
 async def test_who_asks_and_goes(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for an answer that nobody wants, nor keeps its place."""
-    monkeypatch.setattr(admin, "LISTENERS", 1)
+    monkeypatch.setattr(admin, "MAX_FEEDS", 1)
     _, _, writer = await asked.listen()
     writer.transport.abort()
     asked.events.put_nowait("data: 1\n\n")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from status_samples import a_report
+from status_samples import REQUEST, STACK, a_report
 
 from aiowsgi.admin.tables import (
     Table,
+    fit,
     plain,
     request_grid,
     seconds,
@@ -45,6 +46,36 @@ def test_plain():
     assert plain(grid) == ["  AGE  PATH", "  1 s  /a", "12 ms  /long"]
 
 
+@pytest.mark.parametrize("width", [200, 120, 100, 80, 60, 40])
+@pytest.mark.parametrize("length", [5, 20, 60, 200])
+@pytest.mark.parametrize("where", ["", "shop.py:14 report", "x" * 100])
+def test_requests_fit(width, length, where):
+    """Age, worker and place are whole whatever the path; only the request gives way, and then the
+    client and the phase."""
+    row = {**REQUEST, "path": "/" + "x" * length, "where": where, "age": 5.18, "worker": 29939}
+    table = fit(request_grid([row, REQUEST]), width)
+    lines = plain(table)
+    assert max(map(len, lines)) <= max(width, 66)
+    for heading in ("AGE", "WORKER", "WHERE", "REQUEST"):
+        assert heading in lines[0]
+    assert lines[1].startswith("5.18 s")
+    assert "29939" in lines[1]
+    place = (where or "-") if len(where) <= 36 else "…" + "x" * 35
+    assert f"  {place}  " in lines[1]
+    assert "GET /xxx" in lines[1]
+    natural = max(map(len, plain(request_grid([row, REQUEST]))))
+    if natural <= width:
+        assert lines == plain(request_grid([row, REQUEST]))
+    elif len(place) < 20 and width >= 80:
+        assert "PHASE" in lines[0]
+
+
+def test_a_table_without_an_elastic_column_stays_as_it_is():
+    """What cannot give way is not cut."""
+    table = Table(("A",), [["x" * 50]], [""])
+    assert plain(fit(table, 10)) == plain(table)
+
+
 def at(time, counts, **facts):
     """An overview at that time."""
     report = a_report()
@@ -59,7 +90,8 @@ def test_summary():
     before = at(100.0, counts)
     for _ in range(10):
         counts.add(list(Sample(200, 1, 0, 0, 0.002, 0, 0.002)))
-    counts.refused(503, 1)
+    counts.refused(503)
+    counts.untimed(503, 1)
     head, rates, state = summary(at(102.0, counts), before)
     assert head == "up 1 min 5 s, ready"
     assert rates == (
@@ -86,6 +118,22 @@ def test_unready():
     assert head.isprintable()
 
 
+def test_saturated():
+    """A state between ready and not ready, with how long it has lasted."""
+    tree = at(1.0, Counts())
+    tree["stalled"] = 63.0
+    head, *_ = summary(tree, at(0.0, Counts()))
+    assert head == (
+        "up 1 min 5 s, SATURATED: a worker has had no free thread for 1 min 3 s"
+        " while requests wait"
+    )
+    tree["unready"] = "draining"
+    assert "NOT READY" in summary(tree, at(0.0, Counts()))[0]
+    tree["workers"][0]["stalled"] = 63.0
+    assert worker_grid(tree).colours == ["yellow"]
+    assert worker_grid(tree).rows[0][1] == "saturated"
+
+
 def test_workers():
     """One that says nothing has nothing to show but its name."""
     seats = [WorkerReport(7, 2, "ready", a_report()), WorkerReport(8, 3, "ready", None)]
@@ -106,14 +154,39 @@ def test_requests(age, colour):
     grid = request_grid([{**request, "age": age, "phase": "queued"}])
     assert grid.colours == [colour]
     assert grid.rows[0][1:5] == ["queued", "7", "-", "unix socket"]
+    assert grid.headings[3] == "WHERE"
     assert all(cell.isprintable() for cell in grid.rows[0])
 
 
 def test_stacks():
-    """Whose they are stands before them, and no line is more than text."""
-    stack = {"request": "r", "worker": 7, "thread": "t", "what": NASTY, "age": 2.0}
-    lines = stack_lines([{**stack, "text": f'  File "{NASTY[:-1]}", line 1\n    wait()\n'}])
-    assert lines[1] == "t of worker 7, request r"
+    """No line is more than text, whatever a client has sent."""
+    nasty = {**STACK, "what": NASTY, "own": f'  File "{NASTY[:-1]}", line 1\n    wait()\n'}
+    lines = stack_lines([nasty])
+    assert lines[0] == "1 request at shop.py:3 yearly `with lock:`"
+    assert lines[1].endswith("id r1, aiowsgi-thread-1 of worker 7")
     assert lines[3:] == ["    wait()", ""]
     assert all(line.isprintable() for line in lines)
     assert stack_lines([]) == ["No thread is busy."]
+
+
+def test_equal_stacks_are_shown_once():
+    """The most frequent first, and of each the oldest request first; others by themselves."""
+    other = {**STACK, "own": '  File "shop.py", line 9, in other\n', "where": "shop.py:9 other"}
+    ages = (1.0, 12.0, 5.0)
+    same = [{**STACK, "age": age, "request": f"r{age:.0f}"} for age in ages]
+    lines = stack_lines([other, *same])
+    assert lines[:5] == [
+        "3 requests at shop.py:3 yearly `with lock:`",
+        "  12 s  GET /reports/yearly HTTP/1.1  id r12, aiowsgi-thread-1 of worker 7",
+        "  5 s  GET /reports/yearly HTTP/1.1  id r5, aiowsgi-thread-1 of worker 7",
+        "  1 s  GET /reports/yearly HTTP/1.1  id r1, aiowsgi-thread-1 of worker 7",
+        '  File "shop.py", line 3, in yearly',
+    ]
+    assert "1 request at shop.py:9 other `with lock:`" in lines
+    assert "threading.py" not in "".join(lines)
+
+
+def test_all_calls_of_a_stack():
+    """Those of Python and of the server, if they are asked for, or if there are no others."""
+    assert "threading.py" in "".join(stack_lines([STACK], whole=True))
+    assert "threading.py" in "".join(stack_lines([{**STACK, "own": ""}]))

@@ -124,7 +124,7 @@ def test_requests(endpoint, capsys):
     """A line for each request in flight, wherever the endpoint listens."""
     assert main(["requests", "--admin", endpoint.address]) == 0
     heading, line = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["AGE", "PHASE", "WORKER", "THREAD", "CLIENT", "REQUEST"]
+    assert heading.split() == ["AGE", "PHASE", "WORKER", "WHERE", "CLIENT", "REQUEST"]
     assert "12 s  application" in line
     assert line.endswith("GET /reports/yearly")
 
@@ -167,7 +167,7 @@ def test_token(tcp, tmp_path, capsys):
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     assert main(["requests", "--admin", tcp.address, "--admin-token-file", "token"]) == 0
     assert main(["requests", "--admin", tcp.address]) == 1
-    assert "wants the token: give --admin-token-file" in capsys.readouterr().err
+    assert "requires a token: give --admin-token-file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["top", "requests", "stacks"])
@@ -176,7 +176,9 @@ def test_nobody_there(command, capsys):
     address = f"127.0.0.1:{free_port()}"
     assert main([command, "--admin", address]) == 1
     said = capsys.readouterr().err
-    assert said == f"aiowsgi: nothing to be had from {address}: Connection refused\n"
+    assert said == (
+        f"aiowsgi: cannot ask {address}: connection refused; is the server running with --admin?\n"
+    )
 
 
 def test_closed_without_an_answer(capsys):
@@ -193,7 +195,7 @@ def test_closed_without_an_answer(capsys):
         port = listener.getsockname()[1]
         assert main(["requests", "--admin", f"127.0.0.1:{port}"]) == 1
         thread.join(PATIENCE)
-    assert "nothing to be had from" in capsys.readouterr().err
+    assert "cannot ask" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -210,9 +212,9 @@ def test_somebody_else_there(tcp, capsys, status, text, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["top"], "admin: whom to ask is not known; give --admin"),
-        (["top", "--admin", "fd://3"], "nobody can connect to fd://3"),
-        (["top", "--admin", "127.0.0.1:0"], "nobody can connect to 127.0.0.1:0"),
+        (["top"], "admin: give the address that the server has as --admin"),
+        (["top", "--admin", "fd://3"], "cannot connect to fd://3"),
+        (["top", "--admin", "127.0.0.1:0"], "cannot connect to 127.0.0.1:0"),
         (["top", "--admin", "nonsense"], "--admin: "),
         (["top", "--admin", "127.0.0.1:1", "--interval", "soon"], "--interval: 'soon' is not"),
         (["top", "--admin", "127.0.0.1:1", "-n", "few"], "--count: "),
@@ -242,9 +244,9 @@ def test_an_endpoint_that_listens_everywhere_is_found_here(address, tmp_path):
 class Screen:
     """A terminal of 100 columns and 30 lines on which a program runs."""
 
-    def __init__(self, *arguments, **variables):
+    def __init__(self, *arguments, columns=100, **variables):
         self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         command = (sys.executable, "-m", "aiowsgi", *arguments)
         environ = {**os.environ, "TERM": "xterm", **variables}
         self.program = subprocess.Popen(
@@ -293,17 +295,104 @@ def test_until_interrupted(tcp, no_rich, plain):
     assert "Traceback" not in screen.shown
 
 
+def press(screen, key):
+    """Press a key on the terminal's keyboard."""
+    os.write(screen.master, key.encode())
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.slow("processes")
+def test_keys(tcp, no_rich, plain):
+    """s shows the stacks and the requests again, q ends it, and the terminal is as it was."""
+    if not plain:
+        pytest.importorskip("rich")
+    variables = {"PYTHONPATH": no_rich} if plain else {}
+    with Screen("top", "--admin", tcp.address, "--interval", "50ms", **variables) as screen:
+        before = termios.tcgetattr(screen.master)
+        screen.expect("q quits, s shows stacks")
+        press(screen, "s")
+        screen.expect("in yearly")
+        screen.expect("q quits, s shows requests")
+        screen.shown = ""
+        press(screen, "s")
+        screen.expect("q quits, s shows stacks")
+        press(screen, "q")
+        assert screen.program.wait(PATIENCE) == 0
+        assert termios.tcgetattr(screen.master) == before
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.slow("processes")
+def test_a_restart_of_the_server(no_rich, plain):
+    """That it does not answer is shown, with what was known, until it does again."""
+    if not plain:
+        pytest.importorskip("rich")
+    variables = {"PYTHONPATH": no_rich} if plain else {}
+    server = Endpoint(("127.0.0.1", 0))
+    address = server.server_address
+    serving = served(server)
+    next(serving)
+    with Screen("top", "--admin", server.address, "--interval", "50ms", **variables) as screen:
+        screen.expect("/reports/yearly")
+        next(serving, None)
+        screen.expect("trying again")
+        screen.shown = ""
+        again = Endpoint(address)
+        again.pages["/status.json"]["requests"][0]["path"] = "/after/the/restart"
+        serving = served(again)
+        next(serving)
+        screen.expect("/after/the/restart")
+        press(screen, "q")
+        assert screen.program.wait(PATIENCE) == 0
+    next(serving, None)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.slow("processes")
+def test_80_columns(tcp, no_rich, plain):
+    """However long the path is, age, worker and place of a request are there."""
+    if not plain:
+        pytest.importorskip("rich")
+    row = {**REQUEST, "path": "/" + "x" * 200, "worker": 29939, "client": "127.0.0.1:41126"}
+    tcp.pages["/status.json"]["requests"] = [row]
+    variables = {"PYTHONPATH": no_rich} if plain else {}
+    arguments = ("top", "--admin", tcp.address, "--interval", "50ms")
+    with Screen(*arguments, columns=80, **variables) as screen:
+        for text in ("12 s", "29939", "shop.py:3 yearly", "GET /xxx"):
+            screen.expect(text)
+        press(screen, "q")
+        assert screen.program.wait(PATIENCE) == 0
+
+
+def test_requests_at_one_place_are_counted(tcp, capsys):
+    """Before the table; a place with one request is in the table only."""
+    other = {**REQUEST, "where": "shop.py:9 other"}
+    tcp.pages["/requests"] = [REQUEST, other, REQUEST]
+    assert main(["requests", "--admin", tcp.address]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 requests at shop.py:3 yearly\n\n")
+    assert "requests at shop.py:9" not in out
+
+
+def test_all_calls(tcp, capsys):
+    """Those of Python and the server only if they are asked for."""
+    assert main(["stacks", "--admin", tcp.address]) == 0
+    assert "threading.py" not in capsys.readouterr().out
+    assert main(["stacks", "--all", "--admin", tcp.address]) == 0
+    assert "threading.py" in capsys.readouterr().out
+
+
 def test_rich_shows_figures_whole():
-    """On a narrow terminal names and paths are cut, and a request is a line."""
+    """On a narrow terminal paths are cut, and a request is a line."""
     console = pytest.importorskip("rich.console")
     parts = ["aiowsgi, NOT READY: draining", request_grid([REQUEST, {**REQUEST, "age": 0.0}])]
     out = io.StringIO()
-    console.Console(file=out, width=60, force_terminal=False).print(module._rich(parts))
+    console.Console(file=out, width=50, force_terminal=False).print(module._rich(parts))
     head, _, *lines = out.getvalue().splitlines()
     assert head.rstrip() == parts[0]
     for line, age in zip(lines, ("12 s", "0 µs"), strict=True):
         assert age in line
-        assert "application" in line
+        assert "shop.py:3 yearly" in line
         assert "/reports/yearly" not in line
         assert "…" in line
 
@@ -316,6 +405,7 @@ def test_on_a_terminal(tcp, monkeypatch, capsys, rich):
     else:
         monkeypatch.setitem(sys.modules, "rich.live", None)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     naps = iter([None, None])
 
     def sleep(_):
@@ -327,8 +417,9 @@ def test_on_a_terminal(tcp, monkeypatch, capsys, rich):
     assert "aiowsgi at" in capsys.readouterr().out
 
 
-def test_without_rich_what_does_not_fit_is_cut(tcp, capsys, monkeypatch):
-    """A line is a line, and the top of the page stays in sight."""
-    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda **_: os.terminal_size((20, 3)))
-    module._redraw(["x" * 30, "y", "z"])
-    assert capsys.readouterr().out == f"\x1b[H\x1b[J{'x' * 20}\ny\n"
+def test_without_rich_what_does_not_fit(tcp, capsys, monkeypatch):
+    """A line goes on in the next one, a table is cut, and the top of the page stays in sight."""
+    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda **_: os.terminal_size((20, 4)))
+    table = module.Table(("PATH",), [["y" * 30]], [""], "PATH")
+    module._redraw(["x" * 30, table, "z"])
+    assert capsys.readouterr().out == f"\x1b[H\x1b[J{'x' * 20}\n{'x' * 10}\nPATH\n"

@@ -98,7 +98,7 @@ def test_a_response_at_hand_leaves_in_one_send(serve_on_loops, connect, monkeypa
         assert client.read_response()[2] == b"x" * size
         assert len(calls) == count
         name, sent = calls[-1]
-        assert name.startswith("aiowsgi-worker")
+        assert name.startswith("aiowsgi-thread")
         assert sent > size
 
 

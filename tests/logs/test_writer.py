@@ -15,7 +15,7 @@ from threading import Event
 import pytest
 
 from aiowsgi.logs.sinks import FileSink
-from aiowsgi.logs.writer import BATCH, LogWriter
+from aiowsgi.logs.writer import BATCH, PLACE, LogWriter
 
 SECONDS = 10.0
 """More than any of these tests waits unless something is wrong."""
@@ -158,6 +158,29 @@ def test_a_full_queue_drops_counts_and_says_so(
     assert caplog.messages == ["access log: 3 lines were lost"]
 
 
+@pytest.mark.parametrize("size", [1, PLACE, PLACE + 1, 10 * PLACE, 10_000 * PLACE])
+def test_the_queue_is_bounded_in_bytes(
+    sink: Memory, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    """A line counts as many places as it is long; lines that were taken are written whole."""
+    capacity, each = 64, -(-size // PLACE)
+    sink.may_write.clear()
+    with writing(sink, capacity=capacity) as writer:
+        writer.put("/0")
+        assert sink.entered.wait(SECONDS)  # the queue is empty again
+        lines = [
+            f"{number:0{size}}"[:size] for number in range(capacity + 10 if size <= PLACE else 70)
+        ]
+        for line in lines:
+            writer.put(line)
+        taken = -(-capacity // each)
+        assert len(writer._queue) == taken * each
+        sink.may_write.set()
+        assert writer.flush(SECONDS)
+        assert sink.lines == ["/0", *lines[:taken]]
+    assert caplog.messages == [f"access log: {len(lines) - taken} lines were lost"]
+
+
 def test_a_failing_sink_is_reported_once_and_tried_again(
     sink: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -237,7 +260,7 @@ def test_close_gives_up(sink: Memory, caplog: pytest.LogCaptureFixture) -> None:
     assert sink.entered.wait(SECONDS)
     writer.put("/1")
     writer.close(0.01)
-    assert caplog.messages == ["access log: given up with 1 lines unwritten"]
+    assert caplog.messages == ["access log: closed with 1 lines not written"]
     sink.may_write.set()
     writer.close(SECONDS)
     assert sink.lines == ["/0", "/1"]

@@ -35,6 +35,7 @@ def test_sums():
     assert overview(FACTS, [])["waited"] == 0
 
 
+SILENT = "worker 2 does not answer; SIGUSR2 has the stacks of its threads logged"
 WAITS, HANGS = "a request has waited", "too many threads hang"
 
 
@@ -56,7 +57,7 @@ def seat(*, held_up=False, unfit="", state="ready"):
         ([seat(held_up=True), seat(state="retiring")], WAITS),
         ([seat(), seat(held_up=True, state="retiring")], ""),
         ([seat(held_up=True), WorkerReport(2, 1, "starting", None)], WAITS),
-        ([WorkerReport(2, 1, "ready", None)], "no worker answers"),
+        ([WorkerReport(2, 1, "ready", None)], SILENT),
         ([WorkerReport(2, 1, "ready", None, HANGS)], HANGS),
         ([WorkerReport(2, 1, "ready", None), seat()], ""),
     ],
@@ -64,7 +65,8 @@ def seat(*, held_up=False, unfit="", state="ready"):
 def test_unready(seats, unready):
     """As long as one worker may get requests, the whole is ready; else the first reason is told."""
     assert overview(FACTS, seats)["unready"] == unready
-    assert overview(FACTS._replace(unready="draining"), seats)["unready"] == "draining"
+    draining = overview(FACTS._replace(unready="draining"), seats)
+    assert (draining["unready"], draining["workers_unready"]) == ("draining", unready)
 
 
 def test_each_worker_says_what_is_the_matter():
@@ -81,6 +83,38 @@ def test_silent_workers():
     assert [worker["state"] for worker in tree["workers"]] == ["unresponsive", "starting"]
     assert [worker["threads"] for worker in tree["workers"]] == [None, None]
     assert tree["in_flight"] == 0
+
+
+@pytest.mark.parametrize(
+    ("stalled", "unready", "state"),
+    [
+        ((0.0, 0.0), ("", ""), "ready"),
+        ((2.5, 0.0), ("", ""), "saturated"),
+        ((7.0, 0.0), (WAITS, ""), "saturated"),
+        ((7.0, 6.0), (WAITS, WAITS), "unready"),
+        ((0.0, 0.0), (WAITS, WAITS), "unready"),
+    ],
+)
+def test_the_state_of_the_whole(stalled, unready, state):
+    """One worker without a free thread makes it saturated; only all of them make it unready."""
+    reports = [
+        a_report() | {"stalled": seconds, "unready": reason}
+        for seconds, reason in zip(stalled, unready, strict=True)
+    ]
+    tree = overview(FACTS, [WorkerReport(1, 1, "ready", report) for report in reports])
+    assert (tree["state"], tree["stalled"]) == (state, max(stalled))
+    assert [worker["stalled"] for worker in tree["workers"]] == [*stalled]
+
+
+@pytest.mark.parametrize(
+    ("expiries", "expiry"), [((), 0.0), ((0.0,), 0.0), ((5.0, 0.0), 5.0), ((5.0, 3.0), 3.0)]
+)
+def test_the_certificate_that_expires_first_counts(expiries, expiry):
+    """Workers may have read different ones; without TLS there is none."""
+    seats = [
+        WorkerReport(1, 1, "ready", a_report() | {"certificate_expiry": each}) for each in expiries
+    ]
+    assert overview(FACTS, seats)["certificate_expiry"] == expiry
 
 
 def test_counts_of_the_gone():

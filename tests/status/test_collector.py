@@ -24,17 +24,10 @@ def a_record(status=200, size=7):
 RECORD, RESPONSE = a_record(), object()
 
 
-def watched():
-    """A tally that somebody looks at."""
-    tally = MetricsCollector()
-    tally.watch()
-    return tally
-
-
 def test_the_phases_of_an_exchange(monkeypatch):
     """What a proxy let it wait counts into the queue; the rest is as it was measured."""
     monkeypatch.setattr(module, "monotonic", lambda: 4.25)
-    tally = watched()
+    tally = MetricsCollector()
     tally.finished(RECORD, RESPONSE, {})
     timed = tally.snapshot()["seconds"]
     sums = {phase: timed[phase]["sum"] for phase in timed}
@@ -44,7 +37,7 @@ def test_the_phases_of_an_exchange(monkeypatch):
 @pytest.mark.parametrize("number", [0, 1, BATCH - 1, BATCH, 3 * BATCH + 5])
 def test_a_snapshot_has_every_exchange_once(number):
     """Whether it was counted with a batch or not yet."""
-    tally = watched()
+    tally = MetricsCollector()
     for _ in range(number):
         tally.finished(RECORD, RESPONSE, {})
     for _ in range(2):
@@ -54,21 +47,8 @@ def test_a_snapshot_has_every_exchange_once(number):
         assert snapshot["seconds"]["app"]["buckets"][-1] == number
 
 
-@pytest.mark.parametrize("number", [1, BATCH - 1, BATCH, 3 * BATCH + 5])
-def test_times_are_kept_for_who_looks(number):
-    """What was answered is counted always; how long it took, once somebody looks."""
-    tally = MetricsCollector()
-    for _ in range(number):
-        tally.finished(RECORD, RESPONSE, {})
-    tally.watch()
-    tally.finished(RECORD, RESPONSE, {})
-    snapshot = tally.snapshot()
-    assert (snapshot["requests"]["2xx"], snapshot["bytes"]) == (number + 1, (number + 1) * 7)
-    assert snapshot["seconds"]["app"]["buckets"][-1] == 1
-
-
 def test_statuses_beside_one_another():
-    """Each is counted by itself, without times too, and all the sizes together."""
+    """Each is counted by itself, and all the sizes together."""
     tally = MetricsCollector()
     for status, size in ((200, 5), (404, 7), (200, 0), (0, 1)):
         tally.finished(a_record(status, size), RESPONSE, {})
@@ -77,26 +57,9 @@ def test_statuses_beside_one_another():
     assert (requests, snapshot["bytes"]) == ({"2xx": 2, "4xx": 1, "0xx": 1}, 13)
 
 
-def test_times_are_kept_no_longer_than_that(monkeypatch):
-    """Some minutes after the last look, a snapshot ends it, or a batch does."""
-    tally = watched()
-    monkeypatch.setattr(module, "WATCH", -1.0)
-    tally.finished(RECORD, RESPONSE, {})
-    tally.snapshot()
-    tally.finished(RECORD, RESPONSE, {})
-    assert tally.snapshot()["seconds"]["app"]["buckets"][-1] == 2
-    tally.watch()
-    for _ in range(BATCH + 1):
-        tally.finished(RECORD, RESPONSE, {})
-    snapshot = tally.snapshot()
-    assert snapshot["requests"]["2xx"] == 2 + BATCH + 1
-    assert snapshot["seconds"]["app"]["buckets"][-1] == 2 + BATCH
-
-
-@pytest.mark.parametrize("timed", [False, True])
-def test_many_threads(timed):
-    """None is lost and none is counted twice while snapshots are made, with times and without."""
-    tally, threads, each = watched() if timed else MetricsCollector(), 4, 20 * BATCH + 3
+def test_many_threads():
+    """None is lost and none is counted twice while snapshots are made."""
+    tally, threads, each = MetricsCollector(), 4, 20 * BATCH + 3
     together = Barrier(threads + 1)
 
     def work():
@@ -112,7 +75,7 @@ def test_many_threads(timed):
     while any(worker.is_alive() for worker in workers):
         snapshot = tally.snapshot()
         number = snapshot["requests"]["2xx"]
-        assert snapshot["seconds"]["read"]["buckets"][-1] == (number if timed else 0)
+        assert snapshot["seconds"]["read"]["buckets"][-1] == number
         seen.append(snapshot["requests"]["2xx"])
     assert seen == sorted(seen)
     assert tally.snapshot()["requests"]["2xx"] == threads * each
@@ -122,19 +85,19 @@ def test_what_the_loop_tells():
     """Answers of its own, and clients that go."""
     tally = MetricsCollector()
     tally.refused(RECORD.refused(503, 11))
-    tally.left(RECORD)
+    tally.client_disconnected(RECORD)
     snapshot = tally.snapshot()
     assert (snapshot["refusals"]["overload"], snapshot["disconnects"]) == (1, 1)
     assert snapshot["bytes"] == 11
 
 
-def test_orphans():
-    """A request whose client has left is kept as long as its thread is busy with it."""
-    tally, queued, busy, other = MetricsCollector(), a_record(), a_record(), a_record()
-    queued.thread_id = 0
-    for record in (queued, busy):
-        tally.left(record)
-    assert tally.orphans() == {busy}
-    tally.left(other)
-    busy.ended = True
-    assert tally.orphans() == {other}
+@pytest.mark.parametrize(("status", "timed"), [(503, 1), (504, 1), (408, 0), (400, 0)])
+def test_errors_of_the_server_are_timed_and_those_of_clients_are_not(status, timed):
+    """All are counted with their bytes; a request that was refused in an overload has waited."""
+    tally = MetricsCollector()
+    record = RequestRecord(None, ("", 0), "id", 1.0, 2.0)
+    tally.refused(record.refused(status, 11))
+    snapshot = tally.snapshot()
+    assert snapshot["seconds"]["queue"]["buckets"][-1] == timed
+    assert (snapshot["seconds"]["request"]["sum"] > 0) is bool(timed)
+    assert (snapshot["codes"][str(status)], snapshot["bytes"]) == (1, 11)

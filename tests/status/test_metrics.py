@@ -54,15 +54,25 @@ def test_a_time_is_in_the_first_bucket_that_holds_it_and_all_above(phase, time, 
 
 
 def test_refusals_are_responses_too():
-    """They have a status and a size, and a reason besides."""
-    counts = Counts()
-    counts.refused(503, 10)
-    counts.refused(418, 5)
+    """They have a sample as all have, and a reason besides."""
+    counts = counted(sample(503), sample(418))
+    counts.refused(503)
+    counts.refused(418)
     counts.disconnected()
     snapshot = counts.snapshot()
     assert (snapshot["requests"]["4xx"], snapshot["requests"]["5xx"]) == (1, 1)
     assert (snapshot["refusals"]["overload"], snapshot["refusals"]["418"]) == (1, 1)
-    assert (snapshot["bytes"], snapshot["disconnects"]) == (15, 1)
+    assert (snapshot["codes"]["503"], snapshot["codes"]["418"]) == (1, 1)
+    assert snapshot["disconnects"] == 1
+
+
+def test_a_timeout_is_no_refusal():
+    """The application was called, and was too slow."""
+    counts = counted(sample(504))
+    counts.refused(504)
+    snapshot = counts.snapshot()
+    assert (snapshot["timeouts"], sum(snapshot["refusals"].values())) == (1, 0)
+    assert snapshot["codes"]["504"] == 1
 
 
 def test_a_snapshot_is_json_and_stays_as_it_is():
@@ -71,7 +81,7 @@ def test_a_snapshot_is_json_and_stays_as_it_is():
     snapshot = counts.snapshot()
     before = json.loads(json.dumps(snapshot))
     counts.add(list(sample(app=0.2)))
-    counts.refused(503, 1)
+    counts.refused(503)
     assert snapshot == before
 
 

@@ -49,8 +49,8 @@ def test_values(form):
         ("aiowsgi_resident_memory_bytes",): 1000,
     }
     assert samples["aiowsgi_queue_oldest_seconds",] == 1.5
-    assert samples["aiowsgi_requests_total", "2xx"] == 1
-    assert samples["aiowsgi_requests_total", "5xx"] == 1
+    assert samples["aiowsgi_requests_total", "2xx", "200"] == 1
+    assert samples["aiowsgi_requests_total", "5xx", "503"] == 1
     assert samples["aiowsgi_refusals_total", "overload"] == 1
     assert samples["aiowsgi_threads", "detached"] == 1
     assert samples["aiowsgi_connections", "idle"] == 4
@@ -60,7 +60,23 @@ def test_values(form):
     assert samples["aiowsgi_dropped_total",] == 3
     assert samples["aiowsgi_response_body_bytes_total",] == 15
     assert samples["aiowsgi_worker_restarts_total",] == 4
-    assert all(family.documentation for family in families.values())
+    assert samples["aiowsgi_timeouts_total",] == 0
+    assert samples["aiowsgi_saturated_seconds",] == 0
+    assert samples["aiowsgi_start_time_seconds",] == -1
+    assert samples["process_cpu_seconds_total", "1"] == 2.5
+    assert samples["process_resident_memory_bytes", "1"] == 1000
+    assert samples["process_open_fds", "1"] == 20
+    assert "aiowsgi_certificate_expiry_seconds" not in families
+    assert all(len(family.documentation.split()) >= 3 for family in families.values())
+
+
+def test_what_is_known_of_the_build_and_the_certificate(form):
+    """With TLS, and with what the endpoint adds."""
+    report = a_report() | {"certificate_expiry": 2e9}
+    tree = overview(ServerFacts(1.0, 2.0), [WorkerReport(1, 1, "ready", report)])
+    _, samples = parsed(tree | {"version": "1.2", "python": "3.14.1"}, form)
+    assert samples["aiowsgi_build_info", "1.2", "3.14.1"] == 1
+    assert samples["aiowsgi_certificate_expiry_seconds",] == 2e9
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -70,7 +86,7 @@ def test_histograms(form, phase):
     families, samples = parsed(tree, form)
     name = f"aiowsgi_{phase}_seconds"
     assert families[name].type == "histogram"
-    assert samples[f"{name}_count",] == samples[f"{name}_bucket", "+Inf"] == 1
+    assert samples[f"{name}_count",] == samples[f"{name}_bucket", "+Inf"] == 2
     bounds = [key[1] for key in samples if key[0] == f"{name}_bucket"]
     assert [float(bound) for bound in bounds] == [*BOUNDS, float("inf")]
     if phase == "app":
@@ -81,5 +97,5 @@ def test_nobody_there(form):
     """Before the first worker serves there are names and zeros already."""
     families, samples = parsed(overview(ServerFacts(1.0, 2.0, "starting"), []), form)
     assert samples["aiowsgi_ready",] == 0
-    assert samples["aiowsgi_requests_total", "2xx"] == 0
+    assert samples["aiowsgi_requests_total", "2xx", "200"] == 0
     assert families["aiowsgi_workers"].samples == []

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from queue import SimpleQueue
 from threading import Event, Thread, get_ident
 
+import pytest
 from support import PATIENCE, Gate, eventually
 
-from aiowsgi.threads.stacks import stack_of, stacks, thread_names
+from aiowsgi import exceptions
+from aiowsgi.threads.stacks import (
+    code_lines,
+    is_own_code,
+    short_path,
+    stack_of,
+    stacks,
+    thread_names,
+)
 
 
 def hang_here(gate):
@@ -55,8 +66,54 @@ def test_a_thread_that_waits():
     assert thread_names()[ident] == "patient"
     seen = stacks([ident, get_ident()])
     assert set(seen) == {ident, get_ident()}
-    assert "in waits_here" in seen[ident]
-    assert "in test_a_thread_that_waits" in seen[get_ident()]
+    assert "in waits_here" in seen[ident].text
+    assert "in test_a_thread_that_waits" in seen[get_ident()].text
+    assert seen[ident].where.endswith(" waits_here")
+    assert "test_stacks.py:" in seen[ident].where
+    assert seen[ident].source == "assert leave.wait(PATIENCE)"
+    assert "in wait\n" in seen[ident].text
+    assert "in wait\n" not in seen[ident].own
+    assert "in waits_here" in seen[ident].own
+    line = code_lines([ident, 1], source=True)[ident]
+    assert (line.function, line.source) == ("waits_here", "assert leave.wait(PATIENCE)")
+    assert str(line) == seen[ident].where
     leave.set()
     thread.join(PATIENCE)
-    assert stacks([ident]) == {}
+    assert stacks([ident]) == code_lines([ident]) == {}
+
+
+def test_a_thread_without_code_of_the_application():
+    """The innermost line is shown then, whatever it belongs to."""
+    queue = SimpleQueue()
+    thread = Thread(target=queue.get)
+    thread.start()
+    ident = thread.ident
+    eventually(lambda: code_lines([ident])[ident].file == "threading.py")
+    assert stacks([ident])[ident].own == ""
+    assert stacks([ident])[ident].where.startswith("threading.py:")
+    queue.put(None)
+    thread.join(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        ("/srv/shop/views.py", True),
+        (json.__file__, False),
+        (exceptions.__file__, False),
+        (pytest.__file__, False),
+        ("/usr/lib/python3/dist-packages/django/db.py", False),
+        ("<frozen importlib._bootstrap>", False),
+        ("<string>", False),
+    ],
+)
+def test_whose_code_a_file_is(file, own):
+    """Python's, an installed package's and the server's own are not the application's."""
+    assert is_own_code(file) is own
+
+
+def test_a_path_is_relative_to_where_it_is_imported_from(monkeypatch):
+    """The longest entry that contains it counts; without one the path stays as it is."""
+    monkeypatch.setattr("sys.path", ["", "/srv", "/srv/shop/", "/srv/shopper"])
+    assert short_path.__wrapped__("/srv/shop/orders/views.py") == "orders/views.py"
+    assert short_path.__wrapped__("/opt/views.py") == "/opt/views.py"

@@ -53,15 +53,13 @@ class Scene:
         )
         self.given_back = []
         self.watchdog.replaced = self.given_back.append
-        if self.service.running is not None:
-            self.service.running.update(enumerate(running))
+        self.service.running.update(enumerate(running))
 
 
-def test_without_limits_nobody_is_entered():
-    """What runs is noted only where somebody looks."""
-    scene = Scene(request=0)
-    assert not scene.watchdog.limited
-    assert scene.service.running is None
+def test_without_limits_there_is_nothing_to_watch():
+    """The server then does not have it called."""
+    assert not Scene(request=0).watchdog.limited
+    assert Scene(request=0, slow=1).watchdog.limited
 
 
 @pytest.mark.parametrize(
@@ -83,7 +81,8 @@ def test_a_slow_one_is_logged_once(caplog):
         assert scene.watchdog.check_deadlines(now) == min(now + 5, 130)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith("GET /slow HTTP/1.1 (id-1) has been running for 5.0 s;")
+    assert record.getMessage().startswith("GET /slow HTTP/1.1 has been running for 5.0 s;")
+    assert record.request_id == "id-1"
     assert "in test_a_slow_one_is_logged_once" in record.getMessage()
 
 
