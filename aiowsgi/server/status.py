@@ -62,6 +62,11 @@ STALL: Final = 1.0
 is unready only after ``--saturation-log``. A guess."""
 
 
+SETTLING: Final = 0.1
+"""Seconds after the end of a response in which its thread is taken to be free: it has only to close
+the application's iterable and to log. A thread that takes longer is shown. A guess."""
+
+
 class _Flight(NamedTuple):
     """A request in flight."""
 
@@ -140,7 +145,9 @@ _BODY, _SERVING = ConnectionState.BODY, ConnectionState.SERVING
 def _flights(state: ServerState) -> Iterator[_Flight]:
     detached = set(state.scheduler.detached)
     # With those whose clients have left.
-    records = {*state.context.running.copy().values(), *detached}
+    running = state.context.running.copy().values()
+    just_now = monotonic() - SETTLING
+    records = {each for each in running if each.finished_at < just_now} | detached
     # A copy: noticing the end of a response may close the connection.
     for connection in tuple(state.connections):
         doing = connection.current_state()
