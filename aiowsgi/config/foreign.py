@@ -153,7 +153,22 @@ def _address(value: str) -> str:
 
 
 def _addresses(value: str) -> str:
-    return ",".join(_address(part) for part in re.split(r"[\s,]+", value.strip()) if part)
+    """Several addresses. A number alone is none: it may be uWSGI's ``-b``, a buffer's size."""
+    parts = (part for part in re.split(r"[\s,]+", value.strip()) if part)
+    return ",".join(part if part.isdecimal() else _address(part) for part in parts)
+
+
+def _listen(value: str) -> Translation:
+    """Addresses in waitress, a backlog in uWSGI."""
+    if value.isdecimal():
+        return Translation({"backlog": value})
+    return Translation({"bind": _addresses(value)})
+
+
+def _pid(value: str) -> Translation:
+    if value.isdecimal():
+        return Translation(note="uWSGI's -p is --workers here; --pid takes a file", refused=True)
+    return Translation({"pid": value})
 
 
 def _unit(unit: str) -> Callable[[str], str]:
@@ -354,9 +369,9 @@ ROWS: Final = (
         _addresses,
         gunicorn="b bind",
         uwsgi="http-socket hs",
-        waitress="listen",
         cheroot="bind",
     ),
+    _special("bind", "", _listen, waitress="listen"),
     _special(
         "bind",
         "in uWSGI an address; here --http is the parser",
@@ -791,8 +806,8 @@ ROWS: Final = (
         uwsgi="stats stats-server stats-http",
     ),
     # The process
-    _same(
-        "pid", gunicorn="p pid pidfile", uwsgi="pidfile pidfile2 safe-pidfile", granian="pid-file"
+    _special(
+        "pid", "", _pid, gunicorn="p pid pidfile", uwsgi="pidfile pidfile2 safe-pidfile", granian="pid-file"
     ),
     _same("user", gunicorn="u user", uwsgi="uid", mod_wsgi="user"),
     _same("group", gunicorn="g group", uwsgi="gid", mod_wsgi="group"),

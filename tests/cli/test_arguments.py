@@ -45,6 +45,7 @@ GUNICORN = [
 OTHERS = [
     ("--listen=*:80 m:a", {"bind": (":80",)}),
     ("--listen 127.0.0.1:80 --listen [::1]:80 m:a", {"bind": ("127.0.0.1:80", "[::1]:80")}),
+    ("--listen 128 m:a", {"backlog": 128}),
     ("--call m:a", {"factory": True}),
     ("--unix-socket /tmp/s --unix-socket-perms 660 m:a",
      {"bind": ("unix:/tmp/s",), "uds_permissions": 0o660}),
@@ -129,6 +130,7 @@ def test_environment_of_the_application() -> None:
         ("--ini uwsgi.ini", "--ini uwsgi.ini: write: aiowsgi migrate FILE > aiowsgi.toml"),
         ("m:a --http 2", "HTTP/2 is the reverse proxy's"),
         ("m:a --pythonpath a,b", "PYTHONPATH"),
+        ("m:a -p 4", "-p 4: uWSGI's -p is --workers here; --pid takes a file"),
         ("m:a --listen", "--listen: expected one argument"),
     ],
 )
