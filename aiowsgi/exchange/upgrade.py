@@ -18,6 +18,7 @@ A connection that is lost in between is handed over as well; the first receive f
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterable
 from threading import Event, Lock
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SocketOffer", "Upgrade", "UpgradeSlots", "upgradable"]
 
+logger = logging.getLogger("aiowsgi.server")
+
 KEYS: Final = ("aiowsgi.socket", "gunicorn.socket")
 """Environ keys of the offer; simple-websocket, and so Flask-Sock and Socket.IO, know the second."""
 
@@ -43,20 +46,29 @@ NOT_TAKEN: Final = frozenset({"h2c"})
 class UpgradeSlots:
     """How many connections of this process applications may have taken over at a time."""
 
-    __slots__ = ("_free", "_lock", "limit")
+    __slots__ = ("_free", "_limit", "_lock", "_reported")
 
     def __init__(self, limit: int) -> None:
-        self.limit: Final = limit
+        self._limit: Final = limit
         self._free = limit
         self._lock = Lock()
+        # The log has said that none was free.
+        self._reported = False
 
     def enter(self) -> bool:
-        """Take a slot; False if none is free. Worker threads call this."""
+        """Take a slot; False if none is free, which is logged the first time."""
         with self._lock:
-            if not self._free:
-                return False
-            self._free -= 1
-            return True
+            if self._free:
+                self._free -= 1
+                return True
+            first, self._reported = not self._reported, True
+        if first:
+            logger.warning(
+                "a client that asked for another protocol (Upgrade) was answered 503, as %d"
+                " connections may be taken over in this process; see --max-upgraded and --threads",
+                self._limit,
+            )
+        return False
 
     def leave(self) -> None:
         """Give the slot back."""

@@ -312,9 +312,12 @@ def test_a_stop_does_not_wait_for_ever(serve_on_loops, connect):
     assert ended.wait(PATIENCE)
 
 
-def test_slots():
-    """Each is taken once, and can be taken again when it was given back."""
+def test_slots(caplog):
+    """Each is taken once, and can be taken again when it was given back; the log says once that
+    none was free."""
     slots = UpgradeSlots(2)
     assert [slots.enter() for _ in range(3)] == [True, True, False]
     slots.leave()
     assert [slots.enter() for _ in range(2)] == [True, False]
+    assert [slots.enter() for _ in range(3)] == [False] * 3
+    assert caplog.text.count("see --max-upgraded and --threads") == 1
