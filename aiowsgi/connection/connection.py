@@ -556,7 +556,9 @@ class Connection(asyncio.Protocol):
             self._transport.reset()
         else:
             exchange.record.overruled = True
-            error = RequestError(504, OVERDUE, keeps_connection=True)
+            # The log has the thread's stack under the same identifier.
+            detail = f"{OVERDUE} Its identifier is {exchange.record.request_id}."
+            error = RequestError(504, detail, keeps_connection=True)
             self._refuse(error, exchange.request, record=exchange.record)
 
     def _forget_last_request(self) -> None:

@@ -63,6 +63,7 @@ class RefusalLog:
             error.status,
             error.detail,
             f" [{_printable(error.at_fault)}]" if error.at_fault else "",
+            extra={"request_id": record.request_id},
         )
 
     def _log_suppressed(self) -> None:

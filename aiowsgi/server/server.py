@@ -29,6 +29,7 @@ from aiowsgi.logs.access_logger import AccessLogger, RequestObserver, observe
 from aiowsgi.net.address import TcpAddress
 from aiowsgi.server import factory as assembly
 from aiowsgi.server.accept import ConnectionAcceptor
+from aiowsgi.server.cut_requests import report_cut_requests
 from aiowsgi.server.after_fork import ForkGuard
 from aiowsgi.status.aggregate import Detail
 from aiowsgi.status.collector import MetricsCollector
@@ -313,6 +314,7 @@ class Server:
             clean = True
         except TimeoutError:
             clean = False
+            report_cut_requests(state)
             if self._acceptor is not None:
                 await self._acceptor.clear()
             for connection in tuple(state.connections):

@@ -91,7 +91,10 @@ class MetricsCollector:
                 )
             )
         with self._lock:
-            self._counts.refused(record.status)
+            if record.cut:
+                self._counts.cut()
+            else:
+                self._counts.refused(record.status)
             if not timed:
                 self._counts.untimed(record.status, record.response_bytes)
 

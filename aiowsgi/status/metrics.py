@@ -87,6 +87,8 @@ class Counts:
         self._refusals: Counter[int] = Counter()
         # Requests that were answered 504, since the application took too long.
         self._timeouts = 0
+        # Requests that were cut off by a stop, a reload or a recycling.
+        self._cut = 0
         # Clients that closed before their response was complete.
         self._disconnects = 0
         self._bytes = 0
@@ -128,6 +130,10 @@ class Counts:
         else:
             self._refusals[status] += 1
 
+    def cut(self) -> None:
+        """A request was cut off, since its process stopped. It is counted by `add`, too."""
+        self._cut += 1
+
     def disconnected(self) -> None:
         """A client closed before its response was complete."""
         self._disconnects += 1
@@ -141,6 +147,7 @@ class Counts:
                 REASONS.values(), self._refusals, lambda status: REASONS.get(status, str(status))
             ),
             "timeouts": self._timeouts,
+            "cut": self._cut,
             "disconnects": self._disconnects,
             "bytes": self._bytes,
             "seconds": {

@@ -122,6 +122,11 @@ def _counters(status: Tree) -> Iterator[_Family]:
         "timeouts", "Requests whose application exceeded the request timeout.", counts["timeouts"]
     )
     yield counter(
+        "cut",
+        "Requests that were cut off by a stop, a reload or a recycling.",
+        counts["cut"],
+    )
+    yield counter(
         "disconnects", "Clients that closed before their response.", counts["disconnects"]
     )
     yield counter(

@@ -43,6 +43,7 @@ from aiowsgi.http1.response import (
     encode_head,
     error_response,
 )
+from aiowsgi.loggers import current_request_id
 from aiowsgi.wsgi.file_wrapper import FileRange, FileWrapper, file_range
 
 __all__ = ["Environ", "Response", "ResponseSink", "WSGIApplication", "run_application"]
@@ -294,6 +295,9 @@ class Response:
             return
         self.fields = ()
         status, detail = 500, "The application failed to answer this request."
+        # The log has the traceback under the same identifier.
+        if request_id := current_request_id.get():
+            detail += f" Its identifier is {request_id}."
         if isinstance(error, RequestBodyError):
             status, detail = error.status, str(error)
         head = error_response(status, detail, self._sink.context())

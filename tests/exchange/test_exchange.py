@@ -227,6 +227,20 @@ def test_a_fault_of_the_servers_own_tears_the_connection(monkeypatch, caplog, at
     assert "MemoryError" in caplog.text
 
 
+def test_the_page_of_a_500_has_the_identifier_of_its_log_record(caplog):
+    """So that a user can tell the operator which traceback is theirs."""
+
+    def app(environ, start_response):
+        raise KeyError("application")
+
+    scene = Scene(app)
+    status, body = read_back(scene.run())
+    (record,) = (each for each in caplog.records if each.levelname == "ERROR")
+    assert status == 500
+    assert record.request_id == scene.exchange.record.request_id
+    assert f"Its identifier is {record.request_id}." in body.decode()
+
+
 def test_a_log_handler_that_raises_does_not_end_a_response(capsys):
     """The client gets its 500, and the record goes to standard error."""
 

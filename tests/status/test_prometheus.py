@@ -60,7 +60,7 @@ def test_values(form):
     assert samples["aiowsgi_dropped_total",] == 3
     assert samples["aiowsgi_response_body_bytes_total",] == 15
     assert samples["aiowsgi_worker_restarts_total",] == 4
-    assert samples["aiowsgi_timeouts_total",] == 0
+    assert samples["aiowsgi_timeouts_total",] == samples["aiowsgi_cut_total",] == 0
     assert samples["aiowsgi_saturated_seconds",] == 0
     assert samples["aiowsgi_start_time_seconds",] == -1
     assert samples["process_cpu_seconds_total", "1"] == 2.5
