@@ -193,6 +193,8 @@ class FakeTransport(asyncio.Transport):
         # The calls that end the transport, in order; and the bytes written to it.
         self.calls = []
         self.written = b""
+        # Bytes of it that it still holds.
+        self.held = 0
 
     def is_closing(self):
         return self.closing
@@ -218,8 +220,11 @@ class FakeTransport(asyncio.Transport):
     def write(self, data):
         self.written += data
 
+    def get_write_buffer_size(self):
+        return self.held
+
     def can_write_eof(self):
-        return self._extra["ssl_object"] is None
+        return True
 
     def write_eof(self):
         self.calls.append("write_eof")

@@ -125,7 +125,14 @@ class FakeWriter:
         # The calls, in order; and a signal that is given whenever something is taken.
         self.calls = []
         self.took = Signal()
+        # Bytes that it has taken and holds, as a transport may.
+        self.held = 0
         self.closed = False
+
+    @property
+    def unsent(self):
+        """Bytes that the kernel has not got."""
+        return self.held
 
     def wait(self, seconds):
         """A client that reads slowly, unless a test says otherwise."""

@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
             owner.eof_received()
         if self._body is not None:
             self._body.end(ClientDisconnected("the client closed before its body was whole"))
-        return self._transport.can_half_close
+        return True
 
     def _report_disconnect(self, exchange: Exchange) -> None:
         server = self._server
@@ -504,6 +504,7 @@ class Connection(asyncio.Protocol):
             assert self._body is not None
             deadline = while_collecting(timeouts, self._since, self._body, now)
         elif state is _SERVING:
+            self._output.check_progress()
             options = self._server.scheduler.options
             deadline = while_serving(
                 timeouts, options, self._output, self.exchange, self._body, now

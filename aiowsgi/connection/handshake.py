@@ -1,22 +1,15 @@
-"""The gate: what happens to an accepted connection before HTTP begins on it.
+"""What happens to an accepted connection before HTTP begins on it: PROXY protocol, then TLS.
 
-A connection passes the PROXY protocol where it is required, then TLS where it is spoken, and comes
-out as an ordinary transport with the HTTP protocol upon it. Whoever does not pass is dropped
-without a word, apart from a client that speaks plain HTTP to the TLS port, which is told so. A
-server with neither PROXY protocol nor TLS needs no gate. HTTP must not live here.
+A connection sends its PROXY protocol header if that is required, then completes a TLS handshake if
+TLS is configured, and is then an ordinary transport with the HTTP protocol. A connection that fails
+is closed without an answer, except for a client that speaks plain HTTP to the TLS port: it is told
+so. A server with neither PROXY protocol nor TLS needs no `Handshaker`. HTTP does not belong here.
 
-**Why it looks before it reads.** A TLS handshake begins with byte 22 (RFC 8446 section 5.1), a
-request with a letter; once the event loop's TLS layer has seen the first bytes, it keeps them to
-itself, and the client gets an alert instead of an answer. So the gate looks with MSG_PEEK, which
-leaves the bytes where TLS will find them. A PROXY header is peeked at too, and exactly its bytes
-are then read; what is there of an incomplete one is read as well, as a readable socket that nobody
-reads from would spin the loop.
-
-**Why it takes bare sockets.** ``loop.start_tls`` would upgrade a transport, but it hands the first
-decrypted bytes to the protocol before anyone can call ``connection_made``, whereas
-``loop.connect_accepted_socket`` makes TLS transports exactly as a listening server does, on asyncio
-and on uvloop, and leaves the socket alone until then. A TLS layer of our own upon `ssl.MemoryBIO`
-would do as well, at the price of several hundred lines of flow control and shutdown.
+**Why the first bytes are peeked at.** A TLS handshake begins with byte 22 (RFC 8446 section 5.1), a
+request with a letter. MSG_PEEK leaves the bytes in the socket, where the transport that is made for
+it will find them. A PROXY header is peeked at too, and then exactly its bytes are read; the part of
+an incomplete one is read as well, since a readable socket that nothing reads would spin the event
+loop.
 
 **Time.** One deadline covers everything from accepting to the end of the handshake.
 """
@@ -42,13 +35,13 @@ if TYPE_CHECKING:
 __all__ = ["Handshaker", "InnerFactory"]
 
 InnerFactory: TypeAlias = Callable[[ProxyHeader | None], asyncio.Protocol]
-"""Makes the HTTP protocol of a connection that has passed; None without the PROXY protocol."""
+"""Makes the HTTP protocol of a connection; its argument is None without the PROXY protocol."""
 
 _log: Final = logging.getLogger("aiowsgi.gate")
 
 
 class Handshaker:
-    """The gate of one server."""
+    """The handshakes of one server's connections."""
 
     def __init__(
         self,
@@ -60,23 +53,23 @@ class Handshaker:
         on_done: Callable[[], object],
     ) -> None:
         """
-        ``contexts``: TLS, with the context that is current when a connection comes; None: plain.
-        ``proxies``: the peers whose PROXY header is required and believed; all others are dropped.
+        ``contexts``: for TLS; a connection uses the one that is current when it comes. None: plain.
+        ``proxies``: the peers whose PROXY header is required and used; all others are dropped.
         None: no PROXY protocol.
-        ``timeout``: seconds for the way through the gate; more than 0.
-        ``on_done``: called when a connection has left the gate, be it dropped or passed.
+        ``timeout``: seconds from accepting to the end of the handshake; more than 0.
+        ``on_done``: called when a connection is dropped, or HTTP begins on it.
         """
         self.inner: Final = inner
         self.contexts: Final = contexts
         self.proxies: Final = proxies
         self.timeout: Final = timeout
         self._on_done = on_done
-        self._passing: set[_Handshake] = set()
-        """Connections that are in the gate; each leaves by itself."""
+        self._pending: set[_Handshake] = set()
+        """Connections whose handshake is not complete; each removes itself."""
 
     def __len__(self) -> int:
-        """Number of connections in the gate, for the limit on connections."""
-        return len(self._passing)
+        """Number of connections whose handshake is not complete, for the limit on connections."""
+        return len(self._pending)
 
     def admit(self, sock: socket.socket) -> None:
         """Take over an accepted, non-blocking socket, within the running loop. Never raises."""
@@ -85,50 +78,50 @@ class Handshaker:
             _log.warning("closed a connection from %s, which is not a trusted proxy", peer)
             sock.close()
             return
-        self._passing.add(_Handshake(self, sock))
+        self._pending.add(_Handshake(self, sock))
 
-    def leave(self, passage: _Handshake) -> None:
-        """Forget a connection that has passed or was dropped."""
-        self._passing.discard(passage)
+    def finished(self, handshake: _Handshake) -> None:
+        """Forget a connection that is complete or was dropped."""
+        self._pending.discard(handshake)
         self._on_done()
 
     def close(self) -> None:
-        """Drop all connections that are in the gate: none has sent a request that we know of."""
-        for passage in tuple(self._passing):
-            passage.drop()
+        """Drop all connections whose handshake is not complete: no request of theirs was read."""
+        for handshake in tuple(self._pending):
+            handshake.drop()
 
 
 class _Handshake:
-    """One connection in the gate: waiting for its first bytes, then in its handshake."""
+    """One connection: waiting for its first bytes, then in its TLS handshake."""
 
-    def __init__(self, gate: Handshaker, sock: socket.socket) -> None:
-        self._gate = gate
+    def __init__(self, owner: Handshaker, sock: socket.socket) -> None:
+        self._owner = owner
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + gate.timeout
+        self._deadline = self._loop.time() + owner.timeout
         self._timer = self._loop.call_at(self._deadline, self.drop)
-        self._parser = ProxyHeaderParser() if gate.proxies is not None else None
-        """None once the PROXY header has come, or where none is required."""
+        self._parser = ProxyHeaderParser() if owner.proxies is not None else None
+        """None once the PROXY header has come, or if none is required."""
         self._header: ProxyHeader | None = None
-        self._handover: asyncio.Task[None] | None = None
-        """Set when the socket goes to a transport, which closes it from then on."""
-        self._handshake = False
-        """The transport is a TLS one, which takes its time."""
+        self._connecting: asyncio.Task[None] | None = None
+        """Set when a transport is made for the socket, which it owns from then on."""
+        self._secure = False
+        """TLS is spoken, whose handshake takes its time."""
         self._loop.add_reader(sock.fileno(), self._readable)
 
     def drop(self) -> None:
         """Close the connection at once, in whatever state it is."""
-        if self._handover is not None:
-            # A plain transport is as good as made, and its protocol is the server's to close.
-            # (Cancelled now, uvloop would close it without telling the protocol.)
-            if self._handshake:
-                self._handover.cancel()
+        if self._connecting is not None:
+            # A plain transport will be there in the next step, and the server closes its protocol.
+            # (If this is cancelled now, uvloop closes the transport without telling the protocol.)
+            if self._secure:
+                self._connecting.cancel()
             return
-        self._stop_looking()
+        self._stop_watching()
         self._sock.close()
-        self._gate.leave(self)
+        self._owner.finished(self)
 
-    def _stop_looking(self) -> None:
+    def _stop_watching(self) -> None:
         self._timer.cancel()
         self._loop.remove_reader(self._sock.fileno())
 
@@ -142,76 +135,83 @@ class _Handshake:
             elif self._parser is not None:
                 self._read_header(self._parser, seen)
             else:
-                self._enter(seen)
+                self._begin(seen)
         except BlockingIOError:
-            pass  # a wake-up without cause (select(2), Bugs)
+            pass  # readable without data (select(2), section Bugs)
         except (OSError, RequestError) as error:
             _log.debug("closed a connection before its first request: %s", error)
             self.drop()
 
     def _read_header(self, parser: ProxyHeaderParser, seen: bytes) -> None:
-        """Read what belongs to the PROXY header; what is behind it wakes us up again."""
+        """Read what belongs to the PROXY header; the bytes after it make the socket readable again."""
         header = parser.feed(seen)
         rest = b"" if header is None else header.rest
         self._sock.recv(len(seen) - len(rest))
         if header is not None:
             self._header, self._parser = header._replace(rest=b""), None
-            if self._gate.contexts is None:
-                self._enter(rest)
+            if self._owner.contexts is None:
+                self._begin(rest)
 
-    def _enter(self, seen: bytes) -> None:
-        """Choose by the first byte what comes upon the connection."""
-        contexts = self._gate.contexts
-        inner = partial(self._gate.inner, self._header)
+    def _begin(self, seen: bytes) -> None:
+        """Choose the next protocol by the first byte."""
+        contexts = self._owner.contexts
+        inner = partial(self._owner.inner, self._header)
         if contexts is None:
-            self._hand_over(inner, None)
+            self._connect(inner, None)
         elif seen[0] == _TLS_HANDSHAKE:
-            self._hand_over(inner, contexts.current)
+            self._connect(inner, contexts.current)
         elif seen[:1].isalpha():
-            self._hand_over(_PlainRefusal, None)
+            self._connect(_PlainRefusal, None)
         else:
             self.drop()
 
-    # The handshake
+    # The transport, and the TLS handshake
 
-    def _hand_over(
+    def _connect(
         self, factory: Callable[[], asyncio.Protocol], context: ssl.SSLContext | None
     ) -> None:
-        self._stop_looking()
-        self._handshake = context is not None
-        self._handover = self._loop.create_task(self._connect(factory, context))
-        self._handover.add_done_callback(self._handed_over)
+        self._stop_watching()
+        self._secure = context is not None
+        make = self._make_plain(factory) if context is None else self._make_tls(factory, context)
+        self._connecting = self._loop.create_task(make)
+        self._connecting.add_done_callback(self._connected)
 
-    async def _connect(
-        self, factory: Callable[[], asyncio.Protocol], context: ssl.SSLContext | None
-    ) -> None:
-        remaining = max(self._deadline - self._loop.time(), _SHORTEST) if context else None
+    async def _make_plain(self, factory: Callable[[], asyncio.Protocol]) -> None:
         try:
-            await self._loop.connect_accepted_socket(
-                factory, self._sock, ssl=context, ssl_handshake_timeout=remaining
-            )
-        except (OSError, asyncio.CancelledError) as error:
-            # Scanners and impatient browsers do this all day. The transport has closed the socket.
-            _log.debug("TLS handshake failed: %s", error)
+            await self._loop.connect_accepted_socket(factory, self._sock)
+        except OSError as error:
+            _log.debug("a connection could not be set up: %s", error)
 
-    def _handed_over(self, task: asyncio.Task[None]) -> None:
+    async def _make_tls(
+        self, factory: Callable[[], asyncio.Protocol], context: ssl.SSLContext
+    ) -> None:
+        from aiowsgi.net.tls_transport import TLSProtocol  # not without TLS: it imports ssl
+
+        protocol = TLSProtocol(context, factory)
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await self._loop.connect_accepted_socket(lambda: protocol, self._sock)
+                await protocol.established
+        except (OSError, asyncio.CancelledError) as error:
+            # Scanners and clients that close early cause this all the time.
+            _log.debug("TLS handshake failed: %s", error or type(error).__name__)
+            protocol.abort()
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():  # before its first step: there is no transport
             self._sock.close()
-        self._gate.leave(self)
+        self._owner.finished(self)
 
 
 _TLS_HANDSHAKE: Final = 22
 """ContentType of RFC 8446 section 5.1."""
 
 _PEEK: Final = 4096
-"""Bytes to look at; a longer PROXY header is read in pieces."""
-
-_SHORTEST: Final = 0.001
-"""Seconds; the loops refuse a handshake timeout of zero."""
+"""Bytes to peek at; a longer PROXY header is read in pieces."""
 
 
 def _peer_host(sock: socket.socket) -> str | None:
-    """The peer's address; None for a unix socket, empty for a peer that has gone already."""
+    """The peer's address; None for a unix socket, empty if the peer has gone already."""
     if sock.family == socket.AF_UNIX:
         return None
     try:
@@ -227,9 +227,9 @@ class _PlainRefusal(asyncio.Protocol):
         refused = cast(asyncio.Transport, transport)
         refused.write(_REFUSAL)
         refused.write_eof()
-        # Closing with the request unread would reset the connection, and the reset may overtake
-        # the answer (RFC 9112 section 9.6): what comes is read and forgotten until the client
-        # closes, for a while.
+        # Closing with the request unread would reset the connection, and the reset can destroy the
+        # answer (RFC 9112 section 9.6): what comes is read and dropped until the client closes, or
+        # the time is up.
         self._timer = asyncio.get_running_loop().call_later(_LINGER, refused.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -237,7 +237,7 @@ class _PlainRefusal(asyncio.Protocol):
 
 
 _LINGER: Final = 2.0
-"""Seconds to wait for a refused client to close; a guess, nginx has 5."""
+"""Seconds to wait for a refused client to close. A guess; nginx waits for 5."""
 
 _EXPLANATION: Final = b"This port speaks TLS: the URL begins with https, not http.\n"
 

@@ -128,16 +128,8 @@ class ConnectionTransport:
         """Whether the connection is closed or about to be."""
         return self._transport.is_closing()
 
-    @property
-    def can_half_close(self) -> bool:
-        """Whether one direction can be closed alone; asyncio's TLS transports cannot do that."""
-        return isinstance(self.writer, SocketWriter)
-
     def half_close(self) -> None:
-        """Close the sending side and keep receiving; close both sides if TLS is spoken."""
-        if not self.can_half_close:
-            self._transport.close()
-            return
+        """Close the sending side and keep receiving."""
         self.set_reading(reading=True)
         try:
             self._transport.write_eof()

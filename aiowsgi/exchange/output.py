@@ -3,7 +3,7 @@
 Guarantees:
 
 1. Bytes leave in the order in which they were given. A response counts as finished when the kernel
-   (or the transport's buffer) has taken its last byte, and the next one cannot begin earlier.
+   has taken its last byte, and the next one cannot begin earlier.
 2. Only the exchange that the output is assigned to can send. An exchange that was cancelled, or
    whose client has gone, gets `ClientDisconnected`.
 3. A worker thread waits for the client only while the application has more to send, and then only
@@ -162,6 +162,7 @@ class ResponseOutput:
         "_owner",
         "_space",
         "_state",
+        "_unsent",
         "_wait_left",
         "_wake",
         "_writer",
@@ -209,6 +210,8 @@ class ResponseOutput:
         # When bytes began to wait, or when the client last took some of them; monotonic seconds.
         # Read by the loop without the lock: a float, which may be too old by one send.
         self.progress_at = 0.0
+        # Bytes that a transport held at the last `check_progress`. Used by the loop alone.
+        self._unsent = 0
 
     # The event loop: assigning the output
 
@@ -260,7 +263,17 @@ class ResponseOutput:
     def pending(self) -> bool:
         """Whether bytes wait for the client to read."""
         with self._lock:
-            return bool(self._buffer)
+            return bool(self._buffer) or self._state is _FLUSHING
+
+    def check_progress(self) -> None:
+        """Notice that the client read some of the bytes that a transport holds. On the event loop.
+
+        What is sent by a socket is noticed when it is sent.
+        """
+        unsent = self._writer.unsent
+        if unsent < self._unsent:
+            self.progress_at = monotonic()
+        self._unsent = unsent
 
     def cancel(self, owner: object, *, only_queued: bool) -> bool:
         """Take the output from ``owner``; False if its response is complete or broken already.
@@ -663,6 +676,10 @@ class ResponseOutput:
             self._wake_worker()
             if self._state is not _FLUSHING:
                 return DrainResult.EMPTY
+            if self._writer.unsent:
+                # A transport has taken the last bytes, and the kernel has not.
+                self._blocked = True
+                return DrainResult.BLOCKED
             self._finish()
             return DrainResult.FINISHED
 

@@ -63,6 +63,10 @@ class Writer(Protocol):
     def send_file(self, part: FileRange) -> int:
         """Take bytes from the front of ``part``; return how many, 0 if the file has ended."""
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were taken and that the kernel has not got yet. On the event loop only."""
+
     def wait(self, seconds: float) -> bool:
         """Wait until something can be sent or an error is found; return False after that time."""
 
@@ -88,6 +92,11 @@ class SocketWriter:
         except BaseException:
             os.close(descriptor)
             raise
+
+    @property
+    def unsent(self) -> int:
+        """Nothing: every byte that is taken goes to the kernel."""
+        return 0
 
     def fileno(self) -> int:
         """The duplicate's descriptor, to wait on."""
@@ -174,6 +183,11 @@ class TransportWriter:
             raise BlockingIOError
         if self._transport.is_closing():
             raise ConnectionResetError
+
+    @property
+    def unsent(self) -> int:
+        """Bytes in the transport's buffer."""
+        return self._transport.get_write_buffer_size()
 
     def wait(self, seconds: float) -> bool:  # noqa: ARG002
         """Return False: the event loop must not wait, and no other thread may call this."""

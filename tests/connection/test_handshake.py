@@ -1,4 +1,4 @@
-"""The gate on real sockets and both event loops: who passes, who does not, and what they hear."""
+"""Handshakes on real sockets and both event loops: which connections pass, and what others get."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Site:
-    """A server behind a gate, and what clients need to know of it."""
+    """A server, and what its clients need to know of it."""
 
     def __init__(
         self, files: TLSFiles | None, proxies: TrustedPeers | None, timeout: float
     ) -> None:
         self.contexts = ServerContexts(files) if files else None
         self.inner: list[Inner] = []
-        self.gate = Handshaker(
+        self.handshaker = Handshaker(
             lambda header: Inner(self, header),
             contexts=self.contexts,
             proxies=proxies,
@@ -100,7 +100,7 @@ class Site:
         listener.setblocking(False)
         loop = asyncio.get_running_loop()
         self.listeners.append(listener)
-        self.acceptors.append(Acceptor(loop, listener, self.gate.admit, lambda: None))
+        self.acceptors.append(Acceptor(loop, listener, self.handshaker.admit, lambda: None))
         self.acceptors[-1].start()
         return listener.getsockname()
 
@@ -108,7 +108,7 @@ class Site:
         for acceptor, listener in zip(self.acceptors, self.listeners, strict=True):
             acceptor.stop()
             listener.close()
-        self.gate.close()
+        self.handshaker.close()
         for inner in self.inner:
             if inner.diary:
                 inner.transport.abort()
@@ -117,7 +117,7 @@ class Site:
 
     async def quiet(self) -> None:
         """Wait until nobody is in the gate."""
-        await until(lambda: len(self.gate) == 0)
+        await until(lambda: len(self.handshaker) == 0)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -220,7 +220,7 @@ def test_tls(run: Run, files: TLSFiles) -> None:
             assert inner.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
             assert inner.transport.get_extra_info("peername")[0] == "127.0.0.1"
             assert inner.transport.get_extra_info("sockname") == site.address
-            assert len(site.gate) == 0
+            assert len(site.handshaker) == 0
             assert not site.complaints
 
     run(scenario())
@@ -366,7 +366,7 @@ def test_silent_client_goes(run: Run, files: TLSFiles, ending: str) -> None:
     async def scenario() -> None:
         async with Site(files, None, SAFE) as site:
             async with site.client() as client:
-                await until(lambda: len(site.gate))
+                await until(lambda: len(site.handshaker))
                 if ending == "reset":
                     client.reset()
             await site.quiet()
@@ -572,11 +572,11 @@ def test_close(run: Run, files: TLSFiles, data: bytes) -> None:
     async def scenario() -> None:
         async with Site(files, None, SAFE) as site, site.client() as client:
             await client.send(data)
-            await until(lambda: len(site.gate))
+            await until(lambda: len(site.handshaker))
             for _ in range(10):  # into the handshake
                 await asyncio.sleep(0)
-            site.gate.close()
-            site.gate.close()
+            site.handshaker.close()
+            site.handshaker.close()
             assert (await client.receive()).removesuffix(b"[reset]") == b""
             await site.quiet()
             assert not site.complaints
@@ -590,10 +590,10 @@ def test_close_at_the_last_moment(run: Run, files: TLSFiles, secure: bool) -> No
 
     async def scenario() -> None:
         async with Site(files if secure else None, None, SAFE) as site:
-            site.on_made = site.gate.close
+            site.on_made = site.handshaker.close
             if secure:
                 async with site.tls_client():
-                    await until(lambda: site.inner[0].diary)
+                    await until(lambda: site.inner and site.inner[0].diary)
             else:
                 async with site.client() as client:
                     await client.send(b"hello")
@@ -612,10 +612,10 @@ def test_close_before_the_handshake_begins(run: Run, files: TLSFiles) -> None:
             ours, theirs = socket.socketpair()
             ours.setblocking(False)
             theirs.send(b"\x16")
-            site.gate.admit(ours)
-            (passage,) = site.gate._passing
+            site.handshaker.admit(ours)
+            (passage,) = site.handshaker._pending
             passage._readable()
-            site.gate.close()
+            site.handshaker.close()
             await site.quiet()
             assert ours.fileno() == -1
             assert not site.inner
@@ -631,11 +631,11 @@ def test_wake_up_without_cause(run: Run, files: TLSFiles) -> None:
         async with Site(files, None, SAFE) as site:
             ours, theirs = socket.socketpair()
             ours.setblocking(False)
-            site.gate.admit(ours)
-            (passage,) = site.gate._passing
+            site.handshaker.admit(ours)
+            (passage,) = site.handshaker._pending
             passage._readable()
-            assert len(site.gate) == 1
-            site.gate.close()
+            assert len(site.handshaker) == 1
+            site.handshaker.close()
             theirs.close()
 
     run(scenario())
@@ -647,8 +647,8 @@ def test_peer_that_has_gone(run: Run) -> None:
     async def scenario() -> None:
         async with Site(None, LOOPBACK, SAFE) as site:
             with socket.socket() as unconnected:
-                site.gate.admit(unconnected)
+                site.handshaker.admit(unconnected)
                 assert unconnected.fileno() == -1
-                assert len(site.gate) == 0
+                assert len(site.handshaker) == 0
 
     run(scenario())

@@ -262,12 +262,34 @@ def test_a_transport_that_transforms_is_written_on_the_loop(make_connection):
     assert transport.calls == ["close"]
 
 
-def test_a_transport_that_transforms_cannot_be_closed_by_halves(make_connection):
-    """The end of its input is its end."""
-    connection, *_ = make_connection(tls=FakeSSL())
+def test_a_response_is_not_finished_before_the_transport_has_sent_it(make_connection):
+    """What it holds is waited for, within the write timeout and beyond the time to linger."""
+    connection, transport, state, _ = make_connection(tls=FakeSSL())
+    transport.held = 100
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    state.loop.run_soon()
+    assert transport.written.endswith(b"hello /")
+    assert connection.state is ConnectionState.SERVING
+    limit = connection.check_deadlines(0.0)
+    # Less is held than before: the client reads, and has all of its time again.
+    transport.held = 50
+    assert connection.check_deadlines(0.0) > limit
+    transport.held = 0
+    connection.resume_writing()
+    state.loop.run_soon()
+    assert transport.calls == ["close"]
+
+
+def test_a_transport_that_transforms_can_be_closed_by_halves(make_connection):
+    """A TLS client that sends no more is still answered."""
+    connection, transport, state, _ = make_connection(tls=FakeSSL())
     connection.pause_writing()
     connection.data_received(GET)
-    assert connection.eof_received() is False
+    assert connection.eof_received() is True
+    connection.resume_writing()
+    state.loop.run_soon()
+    assert transport.written.endswith(b"hello /x")
+    assert transport.calls == ["close"]
 
 
 # Closing
