@@ -1,4 +1,7 @@
-"""Who is connected to whom: from the transport, the PROXY header, TLS, and the proxies' fields."""
+"""The addresses of both ends of a connection, and what trusted proxies say of the client.
+
+They come from the transport, the PROXY protocol header, TLS, and the proxies' header fields.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,10 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}
 
 
 class ProxyTrace(NamedTuple):
-    """What a trusted proxy says of a request's way to us. What makes no sense is not said."""
+    """What a trusted proxy says of a request's way to the server; malformed values are ignored."""
 
     waited: float = 0.0
-    """Seconds since the proxy took the request, by ``X-Request-Start``; never negative."""
+    """Seconds since the proxy received the request, by ``X-Request-Start``; never negative."""
     request_id: str = ""
     """From ``X-Request-Id``, or else the trace's id of ``traceparent``."""
 
@@ -51,8 +54,8 @@ class ProxyTrace(NamedTuple):
 
 
 def _seconds(digits: bytes) -> float:
-    """Since the epoch; written in seconds, milliseconds or microseconds, as nginx, Heroku and
-    Apache each have it. Told apart by size: they cannot be mistaken before the year 5138."""
+    """Seconds since the epoch, from a number in seconds (nginx), milliseconds (Heroku) or microseconds
+    (Apache). The unit is guessed from the size, which is unambiguous until the year 5138."""
     number = float(digits)
     for unit in (1e6, 1e3):
         if number >= 1e8 * unit:
@@ -61,7 +64,7 @@ def _seconds(digits: bytes) -> float:
 
 
 def peer_of(transport: asyncio.BaseTransport, header: ProxyHeader | None) -> ConnectionInfo:
-    """What the transport knows of both ends, or the PROXY header knows better."""
+    """Both ends as the transport knows them, or as the PROXY header says."""
     remote = transport.get_extra_info("peername")
     local = transport.get_extra_info("sockname")
     if header is not None and header.source is not None:
@@ -72,7 +75,7 @@ def peer_of(transport: asyncio.BaseTransport, header: ProxyHeader | None) -> Con
         from aiowsgi.net.tls import client_certificate_environ  # not without TLS: it imports ssl
 
         scheme, variables = "https", client_certificate_environ(ssl_object)
-    # PEP 3333 wants a server's name and port that are not empty, on a unix socket too.
+    # PEP 3333: SERVER_NAME and SERVER_PORT must not be empty, on a unix socket either.
     name, port = "localhost", DEFAULT_PORTS[scheme]
     if isinstance(local, tuple):
         name, port = _plain(local[0]), str(local[1])
@@ -82,7 +85,7 @@ def peer_of(transport: asyncio.BaseTransport, header: ProxyHeader | None) -> Con
 
 
 def _plain(host: str) -> str:
-    """An address as people write it: one of IPv4 that came by a dual-stack socket is IPv4's."""
+    """An address in its usual form: a dual-stack socket shows IPv4 addresses as IPv6 (RFC 4291)."""
     return str(parse_ip(host)) if host.startswith("::ffff:") else host
 
 
@@ -110,8 +113,8 @@ def behind_proxies(
 ) -> tuple[Request, ConnectionInfo, str]:
     """The request, both ends and SCRIPT_NAME as they are beyond the trusted proxies.
 
-    Gives back the very same where there is nothing to change. Raises RequestError with status 400
-    for a trusted proxy's field that makes no sense.
+    Returns its arguments unchanged if the proxies said nothing. Raises RequestError with status 400
+    for a malformed field of a trusted proxy.
     """
     unix = not peer.remote_addr
     seen = proxy.DirectPeer(

@@ -96,8 +96,10 @@ class TLSProtocol(asyncio.Protocol):
             self.established.set_exception(
                 exc if isinstance(exc, OSError) else ConnectionResetError("the client has gone")
             )
-        if self._above is not None:
-            self._above.connection_lost(exc)
+        # Without it, no cycle is left for the garbage collector.
+        above, self._above = self._above, None
+        if above is not None:
+            above.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Called by asyncio while bytes wait for the kernel."""

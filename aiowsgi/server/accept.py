@@ -1,15 +1,17 @@
-"""How accepted sockets become connections, and how many there may be.
+"""Makes connections of accepted sockets, and limits how many there are.
 
-Descriptors bound what a process can hold: a connection takes two, its own and the duplicate that
-workers send on. (A slow client takes a third, for the file or the spool that it reads from. Few are
-slow at a time, and where there is no descriptor left, a thread waits for the client.)
+The limit on descriptors bounds how many connections a process can have: each needs two, its own and
+the duplicate that worker threads send on. (A slow client needs a third one, for the file or the
+spool that it reads from. Few clients are slow at a time; if no descriptor is left, a worker thread
+waits for the client.)
 
-Accepting pauses *before* they run out, as an ``accept`` that fails leaves the client waiting and
-the listener readable, over which a server spins. What has connected then waits in the kernel. Kept
-connections that are idle, or become so, are closed to make room, those idle for longest first, and
-every connection that goes lets accepting go on.
+Accepting pauses *before* descriptors run out, since an ``accept`` that fails leaves the client
+waiting and the listener readable, so that the event loop spins. New clients then wait in the
+kernel. Kept connections that are idle, or become idle, are closed to make room, those that were
+idle for longest first. When a connection has gone, accepting goes on.
 
-``--max-connections`` is another matter: that many are served, and the next one is told so.
+``--max-connections`` is different: that many connections are served, and any other one is answered
+503.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ __all__ = [
 logger = logging.getLogger("aiowsgi.server")
 
 MAKE_ROOM: Final = 0.02
-"""The share of connections that is closed at once to make room, if idle; so that the search for
-the longest idle ones is seldom. A guess."""
+"""The share of idle connections that is closed at a time to make room, so that the search for those
+idle for longest is rare. A guess."""
 
 
 class ConnectionAcceptor:
-    """Lets connections in; made by a server for its listening sockets, which stay their owner's."""
+    """Accepts connections on a server's listening sockets, which it does not close."""
 
     def __init__(
         self,
@@ -59,9 +61,9 @@ class ConnectionAcceptor:
     ) -> None:
         """Accept from ``sockets``.
 
-        At most ``most`` connections are served at a time, 0 for as many as there is room for.
-        ``contexts``, ``proxies`` and ``timeout`` belong to `Handshaker`. ``is_my_turn`` is called
-        with the number of connections; False leaves the next one to another process.
+        At most ``most`` connections are served at a time; 0 for as many as descriptors allow.
+        ``contexts``, ``proxies`` and ``timeout`` are those of `Handshaker`. ``is_my_turn`` is called
+        with the number of connections; it returns False to leave the next one to another process.
         """
         self._state = state
         self._most = most
@@ -70,34 +72,34 @@ class ConnectionAcceptor:
         self._acceptors = [
             Acceptor(state.loop, sock, self._accepted, self._make_room, turn) for sock in sockets
         ]
-        self._gate: Handshaker | None = None
+        self._handshaker: Handshaker | None = None
         if contexts is not None or proxies is not None:
-            self._gate = Handshaker(
+            self._handshaker = Handshaker(
                 self._make,
                 contexts=contexts,
                 proxies=proxies,
                 timeout=timeout,
                 on_done=state.notify_watchers,
             )
-        # The event loop is making a transport.
+        # Tasks in which the event loop makes transports.
         self._entering: set[asyncio.Task[None]] = set()
-        # For these, which may be among the state's before it is done with them.
+        # Their connections, which may be among the server state's before the task ends.
         self._made: set[Connection] = set()
-        # Accepting is wanted, and goes on where there is room.
+        # Accepting is wanted: it pauses only for lack of descriptors.
         self._open = False
         self._paused = False
-        # Looks for room again, while accepting is paused.
+        # The next search for idle connections, while accepting is paused.
         self._retry: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin or go on accepting. Idempotent."""
+        """Begin or continue to accept. Idempotent."""
         self._open = True
         self._go_on()
         for acceptor in self._acceptors:
             acceptor.start()
 
     def stop(self) -> None:
-        """Accept nothing until `start`; who connects waits in the kernel. Idempotent."""
+        """Accept nothing until `start`; new clients wait in the kernel. Idempotent."""
         self._open = False
         self._go_on()
         for acceptor in self._acceptors:
@@ -106,25 +108,25 @@ class ConnectionAcceptor:
     @property
     def entering(self) -> int:
         """Number of accepted connections on which HTTP has not begun."""
-        return len(self._entering) + (len(self._gate) if self._gate is not None else 0)
+        return len(self._entering) + (len(self._handshaker) if self._handshaker is not None else 0)
 
     async def clear(self) -> None:
         """Drop the connections on which HTTP has not begun, and wait until they are gone."""
-        if self._gate is not None:
-            self._gate.close()
+        if self._handshaker is not None:
+            self._handshaker.close()
         if self._entering:
             await asyncio.wait(self._entering)
 
     def connection_closed(self) -> None:
-        """A connection has gone: accept again, if that was stopped for lack of room."""
+        """A connection has gone: continue to accept if that was paused for lack of descriptors."""
         if self._paused and self._open and self._count() < self._room:
             self.start()
 
     # An accepted socket
 
     def _accepted(self, sock: socket.socket) -> None:
-        if self._gate is not None:
-            self._gate.admit(sock)
+        if self._handshaker is not None:
+            self._handshaker.admit(sock)
         else:
             task = self._state.loop.create_task(self._enter(sock))
             self._entering.add(task)
@@ -174,13 +176,13 @@ class ConnectionAcceptor:
             self._retry = None
 
     def _look_again(self) -> None:
-        """The worker that ends a request does not tell us: see who has become idle."""
+        """Close connections that have become idle: worker threads do not report that."""
         self._retry = self._state.loop.call_later(RETRY_DELAY, self._look_again)
         if any(acceptor.has_pending() for acceptor in self._acceptors):
             self._make_room()
 
     def _make_room(self) -> None:
-        """Close the kept connections that have been idle for longest."""
+        """Close the kept connections that were idle for longest."""
         idle = [
             (since, id(connection), connection)
             for connection in tuple(self._state.connections)

@@ -1,5 +1,6 @@
-"""The worker threads: the pool, admission to it, and what becomes of threads that hang.
+"""The worker threads: the pool, which requests it is given, and the threads that hang.
 
-The queue before the pool, batched submission from the event loop, coalesced wake-ups of the loop,
-and the stacks of running threads. What a worker thread does with a request is in ``exchange``.
+`RequestScheduler` is what connections use. It stands in front of the queue for limited clients and
+routes, batched submission, and the watchdog. Wake-ups of the event loop and the stacks of running
+threads are here, too. What a worker thread does with a request is in ``exchange``.
 """

@@ -1,19 +1,19 @@
-"""The worker threads: a ``concurrent.futures.Executor`` with a cheaper way in.
+"""The worker threads: a ``concurrent.futures.Executor`` with a cheaper method than ``submit``.
 
 ``submit`` makes a Future, as every executor does. `WorkerPool.execute` only puts a callable into a
-queue: half the cost of a hand-over, and an exchange needs no Future as it reports by sending.
+queue: it takes half the time, and an exchange needs no Future because it reports by sending.
 
 **Why there is a queue of our own.** Before Python 3.13 every thread that takes a task from a
-``SimpleQueue`` wakes another one, which finds nothing and sleeps again: two changes of thread, and
-a quarrel over the interpreter's lock, for nothing. In `TaskQueue` a thread is woken where there is
-a task for it. Measured (Python 3.11, one client that sends a request after the other, one
-processor, side by side): 2.3 changes of thread for a request instead of 8, and 20 % less processor
-time; as much as before where many clients send at a time. From 3.13 on ``SimpleQueue`` does the
-same, and better: without an interpreter's lock, a lock such as ours is spun on.
+``SimpleQueue`` wakes another thread, which finds nothing and sleeps again: two context switches,
+and contention for the interpreter's lock, for nothing. `TaskQueue` wakes a thread only if there is
+a task for it. Measured (Python 3.11, one client that sends one request after the other, one
+processor, side by side): 2.3 context switches for a request instead of 8, and 20 % less processor
+time; no difference if many clients send at a time. From 3.13 on ``SimpleQueue`` does the same, and
+is faster without the interpreter's lock, where threads would spin on a lock such as ours.
 
-Threads are daemons, so that one that hangs in the application cannot keep the process from ending;
-who owns the pool decides in ``shutdown`` how long to wait. The pool keeps its size: whatever a
-callable raises, its thread goes on, and one that hangs can be replaced (`WorkerPool.detach`).
+Threads are daemons, so that a thread that hangs in the application cannot keep the process from
+ending; the caller of ``shutdown`` decides how long to wait. The pool keeps its size: whatever a
+callable raises, its thread goes on, and a thread that hangs can be replaced (`WorkerPool.detach`).
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ logger = logging.getLogger("aiowsgi.server")
 
 
 class TaskQueue:
-    """What waits for a thread, and the threads that wait for it: a `queue.SimpleQueue` of tasks.
+    """Tasks that wait for a thread, and threads that wait for a task: a `queue.SimpleQueue`.
 
-    A burst of tasks wakes one thread, and that the next one once it is awake and there is still
-    something to do: those that are awake already, or soon done, may be enough. So at most one is
-    on its way at a time (``_called``).
+    A burst of tasks wakes one thread. Once that is awake, it wakes the next one if there are still
+    tasks: threads that are awake already, or about to be done, may be enough. So at most one thread
+    is being woken at a time (``_waking``).
 
-    Why no lock is needed beside the interpreter's: `put` appends before it looks at the flag and at
-    the sleepers; a thread clears the flag, or lies down among the sleepers, before it looks at the
-    tasks. Whichever comes first, a task is seen by a thread that is awake or calls one that sleeps.
+    Why no lock is needed besides the interpreter's: `put` appends the task before it reads the flag
+    and the sleepers; a thread clears the flag, or enters itself among the sleepers, before it reads
+    the tasks. Whichever comes first, the task is taken by a thread that is awake, or wakes one.
     """
 
-    __slots__ = ("_called", "_sleepers", "_tasks")
+    __slots__ = ("_sleepers", "_tasks", "_waking")
 
     def __init__(self) -> None:
         self._tasks: deque[Task | None] = deque()
-        # Locks that their threads wait for. Who takes one out releases it.
+        # Locks that sleeping threads wait for. The thread that takes one out releases it.
         self._sleepers: list[Lock] = []
-        # One has been released, and its thread has not looked for a task since.
-        self._called = False
+        # A lock was released, and its thread has not looked for a task since.
+        self._waking = False
 
     def qsize(self) -> int:
         """Number of tasks that no thread has taken yet."""
@@ -66,8 +66,8 @@ class TaskQueue:
     def put(self, task: Task | None) -> None:
         """Have a thread take ``task``."""
         self._tasks.append(task)
-        if not self._called:
-            self._call()
+        if not self._waking:
+            self._wake_one()
 
     def get(self) -> Task | None:
         """Take the oldest task, or wait for one."""
@@ -77,46 +77,46 @@ class TaskQueue:
         except IndexError:
             pass
         while True:
-            bed = Lock()
-            bed.acquire()
-            self._sleepers.append(bed)
-            # Whoever put a task there before that may have called nobody.
-            if not tasks or not self._rise(bed):
-                bed.acquire()
-                self._called = False
+            wake_up = Lock()
+            wake_up.acquire()
+            self._sleepers.append(wake_up)
+            # A task that was put there before may have found no thread to wake.
+            if not tasks or not self._stay_awake(wake_up):
+                wake_up.acquire()
+                self._waking = False
             try:
                 task = tasks.popleft()
             except IndexError:
                 continue
             if tasks:
-                self._call()
+                self._wake_one()
             return task
 
     def get_nowait(self) -> Task | None:
-        """Take the oldest task; raises `queue.Empty` where there is none."""
+        """Take the oldest task; raises `queue.Empty` if there is none."""
         try:
             return self._tasks.popleft()
         except IndexError:
             raise Empty from None
 
-    def _rise(self, bed: Lock) -> bool:
-        """Sleep no more; False where somebody has called already."""
+    def _stay_awake(self, wake_up: Lock) -> bool:
+        """Leave the sleepers; False if another thread is waking this one already."""
         try:
-            self._sleepers.remove(bed)
+            self._sleepers.remove(wake_up)
         except ValueError:
             return False
         return True
 
-    def _call(self) -> None:
+    def _wake_one(self) -> None:
         try:
-            # Who has slept longest. With the last first, the system lets it interrupt the loop more
-            # often: 6 % more time for each of 16 connections at a time that have one request.
-            bed = self._sleepers.pop(0)
+            # First in, first out. With LIFO the woken thread preempts the event loop more often (6 %
+            # slower with 16 connections).
+            wake_up = self._sleepers.pop(0)
         except IndexError:
-            # All are awake, and look once more before they sleep.
+            # All threads are awake, and each looks for a task once more before it sleeps.
             return
-        self._called = True
-        bed.release()
+        self._waking = True
+        wake_up.release()
 
 
 def _make_queue() -> SimpleQueue[Task | None] | TaskQueue:
@@ -124,7 +124,7 @@ def _make_queue() -> SimpleQueue[Task | None] | TaskQueue:
 
 
 class WorkerPool(Executor):
-    """A fixed number of threads and an unbounded queue; bounding it is the caller's."""
+    """A fixed number of threads and an unbounded queue; the caller bounds it."""
 
     def __init__(self, threads: int, name: str = "aiowsgi-thread") -> None:
         """Start ``threads`` threads, named ``name`` and a number."""
@@ -139,39 +139,39 @@ class WorkerPool(Executor):
         self._name = name
         self._started = 0
         self._shut_down = False
-        # Those that take from the queue; a detached one is in here no more.
+        # The threads that take tasks, without the detached ones.
         self._threads: list[Thread] = []
-        # Those that hang; each leaves by itself once its task has come to its end.
+        # The threads that hang; each removes itself when its task has ended.
         self._detached: set[Thread] = set()
         try:
             for _ in range(threads):
                 self._start_thread()
         except RuntimeError:
-            # The system has no thread left.
+            # The system allows no more threads.
             self.shutdown(wait=False)
             raise
 
     @property
     def size(self) -> int:
-        """Number of threads that take work."""
+        """Number of threads that take tasks."""
         return len(self._threads)
 
     @property
     def detached(self) -> int:
-        """Number of threads that hang and were replaced."""
+        """Number of threads that were replaced and still run."""
         return len(self._detached)
 
     def detach(self, ident: int) -> bool:
-        """Replace the thread of that identity, which hangs; it ends once its task has ended.
+        """Replace the thread with that identity, which hangs; it ends when its task has ended.
 
-        If its task had not ended when this returns, it never takes another. Returns False where no
-        such thread takes work, or the system has no thread left to put into its place.
+        If its task has not ended when this returns, it never takes another. Returns False if no
+        such thread takes tasks, or if the system allows no thread in its place.
         """
         with self._lock:
             thread = next((thread for thread in self._threads if thread.ident == ident), None)
             if thread is None or self._shut_down:
                 return False
-            # Before the other one starts: what that does shall find it done.
+            # Before the other thread starts, whose task may look at the pool.
             self._threads.remove(thread)
             self._detached.add(thread)
             try:
@@ -183,9 +183,9 @@ class WorkerPool(Executor):
             return True
 
     def drop(self, tasks: Container[Task | None]) -> None:
-        """Take what is in ``tasks`` out of the queue, where it is still there.
+        """Remove those tasks from the queue that are in ``tasks``.
 
-        For a moment the queue is empty, so a thread may take work out of turn.
+        For a moment the queue is empty, so a thread may take a task out of order.
         """
         for task in self._take_all():
             if task not in tasks:
@@ -219,9 +219,9 @@ class WorkerPool(Executor):
         cancel_futures: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """See ``Executor.shutdown``. At most ``timeout`` seconds are waited, None being for ever.
+        """See ``Executor.shutdown``. Waits for ``timeout`` seconds at most; None is no limit.
 
-        Work that was queued before is done, unless ``cancel_futures``, which drops what is queued.
+        Tasks that were queued before are run, unless ``cancel_futures`` drops them.
         """
         with self._lock:
             first = not self._shut_down
@@ -229,7 +229,7 @@ class WorkerPool(Executor):
         if cancel_futures:
             self._drop_queued()
         if first:
-            # A detached thread may have gone back for one more, before it was detached.
+            # A detached thread may be waiting for a task, if it was detached after its last one.
             for _ in range(len(self._threads) + len(self._detached)):
                 self._queue.put(None)
         if wait:
@@ -269,16 +269,16 @@ class WorkerPool(Executor):
             try:
                 task()
             except BaseException:
-                # A handler of the application's may raise too.
+                # A logging handler of the application may raise, too.
                 with suppress(BaseException):
                     logger.exception("error in a worker thread")
-            # Do not keep the last exchange alive while waiting for the next.
+            # Do not keep the last exchange alive while waiting for the next one.
             del task
             if self._detached and self._retire():
                 return
 
     def _retire(self) -> bool:
-        """Whether this thread was replaced, so that it has to end."""
+        """Whether this thread was replaced and has to end."""
         with self._lock:
             thread = current_thread()
             if thread not in self._detached:

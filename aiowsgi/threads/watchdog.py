@@ -1,14 +1,15 @@
-"""What becomes of threads that take too long: on the loop, from the outside.
+"""Logs and replaces worker threads that run for too long (``request_timeout``).
 
-A request that its connection waits for is answered by that connection when its time is over. Here
-is everything else that ``request_timeout`` and ``slow_request_log`` stand for, and it is about the
-thread and not about the response: the thread may hang after its client has gone, or in ``close()``
-after the response was sent, and is as lost to the others then.
+The connection answers a request that it waits for when the time is over. Everything else is done
+here, and it concerns the thread and not the response: a thread may hang after its client has gone,
+or in ``close()`` after the response was sent, and other requests cannot use it then either.
 
-The thread's stack is logged, and it is *detached*: another takes its place, and it ends by itself
-once the application lets it. So many may hang at a time; with the next one the budget is spent, and
-this process asks to be replaced. An executor of the embedding program's is left as it is: its
-clients are answered in time, but only its owner could give it another thread.
+The thread's stack is logged, and the thread is *detached*: another thread takes its place, and it
+ends by itself when the application returns. A limited number of threads may hang at a time; with
+the next one, this process asks to be replaced. An executor of the embedding program is left as it
+is: its clients are answered in time, but only its owner can give it another thread.
+
+``slow_request_log`` only logs the stack. On the event loop only.
 """
 
 from __future__ import annotations
@@ -35,30 +36,30 @@ logger = logging.getLogger("aiowsgi.server")
 
 
 class DetachPolicy(NamedTuple):
-    """How many threads may hang, and what is done about them."""
+    """How many threads may hang, and what happens to them."""
 
     detached: int = 0
-    """Threads that may hang beyond the request timeout at a time."""
+    """Number of threads that may hang beyond the request timeout at a time."""
     interrupt: bool = False
-    """`RequestTimedOut` is raised in a thread that was detached."""
+    """Raise `RequestTimedOut` in a thread that is detached."""
     spent: Callable[[], object] = bool
     """Called when one more hangs: this process is to be replaced."""
 
 
 class RequestWatchdog:
-    """Looks at what runs; a `Timed` of the patrol's."""
+    """Checks the requests that run. It is a `Timed` of the `TimerWheel`."""
 
     def __init__(
         self,
-        service: AppContext,
+        context: AppContext,
         executor: Executor,
         budget: DetachPolicy,
         *,
         request_timeout: float,
         slow_request: float,
     ) -> None:
-        """To be watched where anything is `limited`."""
-        # The patrol's own; see `Timed`.
+        """The caller has it checked if anything is `limited`."""
+        # See `Timed`; set by the `TimerWheel` alone.
         self.watched_at = 0
         self._executor = executor
         self._budget = budget
@@ -66,24 +67,25 @@ class RequestWatchdog:
         self._slow = slow_request or inf
         self.limited = min(self._request, self._slow) < inf
         """Whether there is a time limit at all."""
-        self._running = service.running
-        service.interruptible = self.limited and budget.interrupt
-        # Those that were logged as slow, or as hanging; ended ones until the next look.
+        self._running = context.running
+        context.interruptible = self.limited and budget.interrupt
+        # The requests that were logged as slow, and those whose threads were detached; requests
+        # that have ended are removed at the next check.
         self._logged: set[RequestRecord] = set()
         self._detached: set[RequestRecord] = set()
         self.replaced: Callable[[RequestRecord], object] = bool
-        """Called when the thread of a request was replaced: its place is free."""
+        """Called when the thread of a request was replaced: another request can have the new one."""
 
     @property
     def detached(self) -> list[RequestRecord]:
-        """Those whose threads hang beyond the request timeout."""
+        """The requests whose threads hang beyond the request timeout."""
         return [record for record in self._detached if not record.ended]
 
     def check_deadlines(self, now: float) -> float:
         """See `Timed`."""
         self._logged = {record for record in self._logged if not record.ended}
         self._detached = {record for record in self._detached if not record.ended}
-        # What begins later is not overdue sooner.
+        # A request that begins later is not overdue sooner.
         deadline = now + min(self._request, self._slow)
         for record in self._running.copy().values():
             if record not in self._detached and not record.upgraded:
@@ -93,7 +95,7 @@ class RequestWatchdog:
     def _check(self, record: RequestRecord, now: float) -> float:
         slow, overdue = record.started_at + self._slow, record.started_at + self._request
         if overdue <= now:
-            # Its connection, if there is one, looks at the same time, and has to answer first.
+            # If a connection waits for it, that checks at the same time, and must answer first.
             if not record.awaited:
                 self.detach(record)
             return now
@@ -103,7 +105,7 @@ class RequestWatchdog:
         return overdue if record in self._logged else min(slow, overdue)
 
     def detach(self, record: RequestRecord) -> None:
-        """The thread of ``record`` hangs: log where, and put another into its place."""
+        """The thread of ``record`` hangs: log its stack, and replace it."""
         if record.ended or record in self._detached:
             return
         self._log(logging.ERROR, record, "takes too long, %.1f s until now", monotonic())
@@ -116,8 +118,8 @@ class RequestWatchdog:
             self._budget.spent()
             return
         self.replaced(record)
-        # A thread that was detached in the middle of its task takes no other, so that no other
-        # request can be hit.
+        # A thread that was detached during its task takes no other task, so that the exception
+        # cannot be raised in another request.
         if self._budget.interrupt and not record.ended:
             interrupt(ident)
 

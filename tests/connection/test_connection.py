@@ -12,6 +12,8 @@ import pytest
 from conversing import GET, POST, ClosingIterable, chunked, echo, hello, only_connection
 from support import PATIENCE, Client, Gate, eventually
 
+from aiowsgi.connection.state import ConnectionState
+
 # Order and persistence
 
 
@@ -468,3 +470,74 @@ def test_a_closing_transport_is_left_alone(make_connection):
     assert connection.check_deadlines(0.0) == float("inf")
     connection.connection_lost(None)
     assert not state.connections
+
+
+# The table of states
+
+
+class FakeSSL:
+    """What TLS knows of a client without a certificate; what is sent can be held back then."""
+
+    def cipher(self):
+        return ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
+
+    def version(self):
+        return "TLSv1.3"
+
+    def getpeercert(self, **options):
+        return None
+
+
+NEVER = 1e12
+"""Monotonic seconds at which every limit is exceeded."""
+
+TABLE = {
+    # state: what the client sends to get there, and then for each event the state, what the
+    # transport was told, and the status that was sent.
+    "IDLE": (b"", {"data": ("HEAD", [], None), "time": ("IDLE", ["close"], None)}),
+    "HEAD": (b"GET /x", {"data": ("HEAD", [], None), "time": ("LINGERING", ["write_eof"], 408)}),
+    "BODY": (
+        POST + b"Content-Length: 9\r\n\r\n",
+        {"data": ("BODY", [], None), "time": ("LINGERING", ["write_eof"], 408)},
+    ),
+    "SERVING": (GET, {"data": ("SERVING", [], None), "time": ("SERVING", ["abort"], None)}),
+    "LINGERING": (
+        b"nonsense\r\n\r\n",
+        {"data": ("LINGERING", [], None), "time": ("LINGERING", ["abort"], None)},
+    ),
+    "CLOSED": (None, {"data": ("CLOSED", [], None), "time": ("CLOSED", [], None)}),
+}
+
+
+@pytest.mark.parametrize("event", ["data", "time", "eof"])
+@pytest.mark.parametrize("name", TABLE)
+def test_each_state_meets_each_event_as_the_table_says(make_connection, name, event):
+    """The table in the docstring of ``connection/connection.py``, cell by cell."""
+    sent, cells = TABLE[name]
+    connection, transport, state, _ = make_connection(tls=FakeSSL())
+    if name == "SERVING":
+        connection.pause_writing()
+    if sent is None:
+        connection.connection_lost(None)
+    elif sent:
+        connection.data_received(sent)
+        state.loop.run_soon()
+    assert connection.current_state() is ConnectionState[name]
+    transport.calls.clear()
+    transport.written = b""
+    if event == "eof":
+        # Only a client that is served is waited for; asyncio closes the connection otherwise.
+        assert connection.eof_received() is (name == "SERVING")
+        assert (connection.state, transport.calls) == (ConnectionState[name], [])
+        return
+    after, calls, status = cells[event]
+    if event == "data":
+        connection.data_received(b"G")
+    else:
+        connection.check_deadlines(NEVER)
+    state.loop.run_soon()
+    if not calls or status:
+        assert connection.current_state() is ConnectionState[after]
+    assert transport.calls == calls
+    assert transport.written.startswith(b"HTTP/1.1 %d " % status if status else b"")
+    assert bool(transport.written) is bool(status)

@@ -25,13 +25,13 @@ def test_a_header_section_has_its_time(serve_on_loops, connect):
 
 
 def test_a_connection_without_a_request_is_closed_silently(serve_on_loops, connect):
-    """The first request has as long as a header section."""
+    """The first byte has the same limit as a header section."""
     client = connect(serve_on_loops(hello, header_timeout=0.1 * UNIT))
     assert client.read_to_end() == b""
 
 
 def test_a_kept_connection_is_closed_silently(serve_on_loops, connect):
-    """Nobody waits for an answer: there is none."""
+    """The client expects no response."""
     client = connect(serve_on_loops(hello, keep_alive=0.1 * UNIT))
     client.get()
     assert client.read_response()[0] == 200
@@ -117,7 +117,7 @@ def test_a_request_that_waits_too_long_for_a_thread_is_turned_away(serve_on_loop
 
 
 def test_a_client_that_does_not_close_is_cut_in_the_end(serve_on_loops, connect):
-    """After its last answer, a client has a while to take it and go."""
+    """After the last response, a client has a limited time to read it and close."""
     server = serve_on_loops(hello)
     state = server._server._state
     state.timeouts = state.timeouts._replace(linger=0.1 * UNIT)
@@ -128,7 +128,7 @@ def test_a_client_that_does_not_close_is_cut_in_the_end(serve_on_loops, connect)
 
 
 def test_limits_that_are_off_never_end(make_connection):
-    """0 means for as long as it takes, in every state."""
+    """0 is no limit, in every state."""
     off = Timeouts(header=0, body=0, write=0, keep_alive=0, linger=0.1)
     options = SchedulerOptions(queue_timeout=0)
     connection, transport, state, _ = make_connection(timeouts=off, options=options)

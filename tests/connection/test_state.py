@@ -1,4 +1,4 @@
-"""What connections share: who hears of an end."""
+"""What connections share: what is told that a connection has gone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fake_kernel import FakeLoop, state_for
 
 
 def test_watchers_hear_of_every_connection_that_goes():
-    """Also of one that never became one."""
+    """Also if it was accepted and could not be set up."""
     state, seen = state_for(None, FakeLoop(at_once=False), "h11"), []
     state.watchers.append(lambda: seen.append(len(state.connections)))
 

@@ -1,4 +1,4 @@
-"""How many connections there may be, and what happens beyond: on real sockets."""
+"""How many connections there can be, and what happens to more: on real sockets."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_room_is_what_the_limit_on_descriptors_leaves(monkeypatch, limit, ro
 
 
 def test_a_system_that_does_not_list_descriptors(monkeypatch):
-    """So many are taken to be in use as are kept in reserve."""
+    """The reserve is taken for the number in use."""
     monkeypatch.setattr(
         resource,
         "getrlimit",
@@ -77,7 +77,7 @@ def test_a_system_that_does_not_list_descriptors(monkeypatch):
 
 
 def test_idle_connections_make_room_the_oldest_first(serve_on_loops, connect, room):
-    """Nobody waits for as long as somebody is idle; the others stay."""
+    """No client waits while another connection is idle; the others stay."""
     room(4)
     server = serve_on_loops(hello)
     clients = [connect(server) for _ in range(3)]
@@ -92,7 +92,7 @@ def test_idle_connections_make_room_the_oldest_first(serve_on_loops, connect, ro
 
 
 def test_one_that_becomes_idle_makes_room(serve_on_loops, connect, room):
-    """Though no thread tells of it: somebody waits, so it is looked for."""
+    """No thread reports it: while a client waits, idle connections are searched for."""
     room(2)
     gate = Gate()
     server = serve_on_loops(gate.before(hello), threads=2)
@@ -122,7 +122,7 @@ def test_the_first_request_is_waited_for(serve_on_loops, connect, room, monkeypa
 
 
 def test_who_comes_too_late_waits_in_the_kernel(serve_on_loops, connect, room):
-    """While all are busy nobody else is accepted; when one goes, the next is."""
+    """While all are busy no client is accepted; when one goes, the next is."""
     room(2)
     gate = Gate()
     server = serve_on_loops(gate.before(hello, "/wait"), threads=1)
@@ -155,7 +155,7 @@ def test_beyond_max_connections_one_is_told_so(serve_on_loops, connect):
 
 
 def test_stopping_and_starting_are_idempotent(serve_on_loops, connect):
-    """While it is stopped, who is here is served and who comes waits."""
+    """While it is stopped, connections are served and new clients wait."""
     server = serve_on_loops(hello)
     here = connect(server)
     assert asked(here) == 200
@@ -173,7 +173,7 @@ def test_stopping_and_starting_are_idempotent(serve_on_loops, connect):
 
 
 def test_one_that_goes_does_not_open_what_was_closed(serve_on_loops, connect, room):
-    """A server that accepts no more does not begin again as there is room."""
+    """A server that was stopped does not begin again when a connection goes."""
     room(2)
     server = serve_on_loops(hello)
     clients = [connect(server), connect(server)]
@@ -208,7 +208,7 @@ def test_a_connection_that_cannot_be_set_up_is_logged(serve_on_loops, connect, m
 
 
 def test_it_is_told_apart_whether_a_socket_is_of_an_address(serve_on_loops, tmp_path):
-    """Unix sockets are let in as others are."""
+    """Unix sockets are accepted like others."""
     server = serve_on_loops(hello, bind=(f"unix:{tmp_path}/socket",))
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(f"{tmp_path}/socket")

@@ -1,4 +1,4 @@
-"""From the loop to the threads: alone at once, in a busy turn together."""
+"""Hands requests over: one that comes alone at once, those of a busy turn together."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 from fake_kernel import FakeLoop
 
 from aiowsgi.threads import batching as handover_module
-from aiowsgi.threads.batching import CLOSE, BatchedSubmit
+from aiowsgi.threads.batching import BATCH_INTERVAL, BatchedSubmit
 
 
 class Clock:
-    """A clock that shows what it is told."""
+    """A clock that a test sets."""
 
     def __init__(self):
         self.now = 100.0
@@ -38,7 +38,7 @@ def test_tasks_that_come_alone_are_handed_over_at_once(clock):
     loop, given = FakeLoop(at_once=False), []
     handover = BatchedSubmit(loop, given.append)
     for task in range(3):
-        clock.now += CLOSE * 1.01
+        clock.now += BATCH_INTERVAL * 1.01
         handover.submit(task)
         assert given == list(range(task + 1))
         assert len(handover.held) == 0
@@ -51,7 +51,7 @@ def test_tasks_that_come_close_are_handed_over_together(clock):
     handover = BatchedSubmit(loop, given.append)
     for task in range(4):
         handover.submit(task)
-        clock.now += CLOSE * 0.99
+        clock.now += BATCH_INTERVAL * 0.99
     assert given == [0]
     assert len(handover.held) == 3
     clock.now += 1

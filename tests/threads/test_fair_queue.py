@@ -69,7 +69,7 @@ def test_fairness_is_something_or_nothing(options, wanted):
 
 
 def test_a_client_has_so_many_threads():
-    """What is beyond the limit waits, and the other clients do not wait behind it."""
+    """Further requests of the client wait, and other clients do not wait for them."""
     bench = Bench(per_client=2)
     first, second, third, fourth = bench.submit("/", "/", "/", "/")
     (other,) = bench.submit("/", client="192.0.2.2")
@@ -85,7 +85,7 @@ def test_a_client_has_so_many_threads():
 
 
 def test_a_client_without_an_address_is_nobody_in_particular():
-    """Behind a unix socket that nobody says anything of, all would be one client."""
+    """On a unix socket without trusted fields, all would be one client."""
     bench = Bench(per_client=1)
     assert bench.submit("/", "/", client="") == bench.started
 
@@ -111,7 +111,7 @@ def test_a_route_has_so_many_threads(path, waits):
 
 
 def test_threads_are_reserved():
-    """All others have the threads that are left, and those of the lane have any."""
+    """Other paths can have the threads that are left; the reserved paths can have any."""
     bench = Bench(threads=3, lanes=["/healthz,/login*=1"])
     _, second, third = bench.submit("/", "/", "/")
     lane = bench.submit("/login/form", "/healthz")
@@ -123,7 +123,7 @@ def test_threads_are_reserved():
 
 
 def test_who_waits_is_served_in_the_order_of_arrival_as_far_as_tickets_allow():
-    """Several rules apply at once; one who lacks another ticket is passed over."""
+    """Several rules apply at once; a request that lacks another permit is passed over."""
     bench = Bench(threads=3, routes=["/a=1"], lanes=["/l=1"])
     running, _, other_a, plain = bench.submit("/a", "/b", "/a", "/c")
     assert len(bench.queue) == 2
@@ -134,7 +134,7 @@ def test_who_waits_is_served_in_the_order_of_arrival_as_far_as_tickets_allow():
 
 
 def test_one_ticket_given_back_starts_one():
-    """However many wait, and two that end start two."""
+    """However many requests wait; two that end start two."""
     bench = Bench(per_client=2)
     exchanges = bench.submit(*["/"] * 6)
     bench.queue.release(exchanges[0].record)
@@ -145,7 +145,7 @@ def test_one_ticket_given_back_starts_one():
 
 
 def test_a_ticket_is_given_back_once():
-    """A detached thread gives its ticket back when it is replaced, and says so again later."""
+    """A detached thread is released when it is replaced, and again when it ends."""
     bench = Bench(per_client=1)
     first, second, third = bench.submit("/", "/", "/")
     bench.queue.release(first.record)
@@ -155,7 +155,7 @@ def test_a_ticket_is_given_back_once():
 
 
 def test_whoever_is_withdrawn_waits_no_longer():
-    """It takes no ticket; one that was in the pool's queue gives its own back."""
+    """It takes no permit; a request that was in the pool's queue gives its permits back."""
     bench = Bench(per_client=1)
     first, second, third = bench.submit("/", "/", "/")
     assert bench.queue.withdraw(second) is True
@@ -164,7 +164,7 @@ def test_whoever_is_withdrawn_waits_no_longer():
 
 
 def test_whether_one_is_admitted():
-    """Who has its tickets is not one of those that wait."""
+    """A request whose permits are available does not wait."""
     bench = Bench(per_client=1)
     bench.submit("/")
     assert not bench.queue.admits(FakeExchange())
@@ -188,7 +188,7 @@ def test_who_waits_for_a_thread_alone():
 
 
 def test_an_executor_that_was_shut_down():
-    """The one who is submitted hears of it, and whoever waited is cut off."""
+    """`submit` raises, and requests that wait are cut off."""
     bench = Bench(per_client=1)
     first, second, third = bench.submit("/", "/", "/")
     bench.shut_down = True
@@ -202,7 +202,7 @@ def test_an_executor_that_was_shut_down():
 
 
 def test_what_has_ended_is_forgotten():
-    """Of a million addresses nothing is kept."""
+    """Nothing is kept of an address whose requests have ended."""
     bench = Bench(per_client=1)
     for number in range(10):
         (exchange,) = bench.submit("/", client=f"192.0.2.{number}")

@@ -280,11 +280,11 @@ def test_queued_work_can_be_dropped(pool):
 # The queue
 
 
-class Bed:
+class FakeLock:
     """A thread's lock, which does what the test says when the thread falls asleep."""
 
-    def __init__(self, *nights):
-        self.nights = list(nights)
+    def __init__(self, *waits):
+        self.waits = list(waits)
         self.held = False
         self.calls = 0
 
@@ -293,27 +293,27 @@ class Bed:
 
     def acquire(self):
         if self.held:
-            self.nights.pop(0)()
-        # Each time it lies down anew, it has a lock of its own.
+            self.waits.pop(0)()
+        # A thread has a new lock each time it sleeps.
         self.held = not self.held
 
 
 class Sleepers(list):
-    """Those of a queue; something happens just after one has lain down."""
+    """The sleepers of a queue; something happens just after a thread is entered."""
 
     def __init__(self, then):
         super().__init__()
         self.then = then
 
-    def append(self, bed):
-        super().append(bed)
+    def append(self, lock):
+        super().append(lock)
         self.then()
 
 
 @pytest.fixture
-def lie_down(monkeypatch):
-    """Let whoever falls asleep have this lock."""
-    return lambda bed: monkeypatch.setattr(pool_module, "Lock", lambda: bed)
+def use_lock(monkeypatch):
+    """Give this lock to the next thread that sleeps."""
+    return lambda lock: monkeypatch.setattr(pool_module, "Lock", lambda: lock)
 
 
 def one():
@@ -325,54 +325,54 @@ def other():
 
 
 def test_a_burst_wakes_one_thread():
-    """The one that has slept longest; the others are for that to call."""
+    """The thread that has slept longest; it wakes the others if they are needed."""
     queue = TaskQueue()
-    beds = [Bed(), Bed(), Bed()]
-    queue._sleepers += beds
+    locks = [FakeLock(), FakeLock(), FakeLock()]
+    queue._sleepers += locks
     for task in (one, other):
         queue.put(task)
-    assert [bed.calls for bed in beds] == [1, 0, 0]
+    assert [lock.calls for lock in locks] == [1, 0, 0]
     assert queue.qsize() == 2
 
 
-def test_a_thread_that_wakes_calls_the_next_where_there_is_more(lie_down):
+def test_a_woken_thread_wakes_the_next_if_there_are_more_tasks(use_lock):
     """It has taken a task, and another one waits."""
-    queue, asleep = TaskQueue(), Bed()
+    queue, asleep = TaskQueue(), FakeLock()
 
     def called():
         queue.put(one)
         queue.put(other)
         queue._sleepers.append(asleep)
 
-    lie_down(Bed(called))
+    use_lock(FakeLock(called))
     assert queue.get() is one
     assert asleep.calls == 1
 
 
-def test_a_task_that_comes_while_a_thread_lies_down_is_found(lie_down):
-    """Whoever brought it has seen no sleeper; the thread looks once more, and does not sleep."""
+def test_a_task_that_comes_while_a_thread_is_about_to_sleep_is_found(use_lock):
+    """`put` has seen no sleeper; the thread looks once more, and does not sleep."""
     queue = TaskQueue()
     queue._sleepers = Sleepers(lambda: queue._tasks.append(one))
-    lie_down(Bed())
+    use_lock(FakeLock())
     assert queue.get() is one
     assert not queue._sleepers
 
 
-def test_a_call_that_comes_meanwhile_is_answered(lie_down):
-    """Else nobody else would be called any more."""
+def test_a_wake_up_that_comes_meanwhile_is_noted(use_lock):
+    """Otherwise no thread would be woken any more."""
     queue, woken = TaskQueue(), []
     queue._sleepers = Sleepers(lambda: queue.put(one))
-    bed = Bed(lambda: woken.append(bed.calls))
-    lie_down(bed)
+    lock = FakeLock(lambda: woken.append(lock.calls))
+    use_lock(lock)
     assert queue.get() is one
     assert woken == [1]
-    assert not queue._called
+    assert not queue._waking
 
 
-def test_a_thread_whose_task_another_took_sleeps_on(lie_down):
+def test_a_thread_whose_task_another_took_sleeps_on(use_lock):
     """It was called for one that is gone."""
     queue = TaskQueue()
-    lie_down(Bed(lambda: None, lambda: queue.put(one)))
+    use_lock(FakeLock(lambda: None, lambda: queue.put(one)))
     assert queue.get() is one
 
 

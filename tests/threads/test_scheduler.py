@@ -26,7 +26,7 @@ class Scheduler:
 
 
 class FakeExchange:
-    """One that may be abandoned."""
+    """An exchange that may be abandoned."""
 
     def __init__(self):
         self.given_up = 0
@@ -40,7 +40,7 @@ class FakeExchange:
 
 
 def test_the_queue_of_our_own_pool_is_bounded():
-    """Full when as many wait as may."""
+    """It is full when ``queue_size`` requests wait."""
     pool = WorkerPool(0)
     bench = Scheduler(pool, queue_size=2)
     assert not bench.scheduler.refuses(FakeExchange())
@@ -56,7 +56,7 @@ def test_the_queue_of_our_own_pool_is_bounded():
 
 
 def test_what_was_abandoned_is_not_in_the_way():
-    """It does not count, and of so much is kept as may wait; the rest of the queue stays."""
+    """It does not count; more than ``queue_size`` entries are removed, and the others stay."""
     pool, exchanges = WorkerPool(0), [FakeExchange() for _ in range(4)]
     bench = Scheduler(pool, queue_size=2)
     for exchange in exchanges:
@@ -76,7 +76,7 @@ def test_what_was_abandoned_is_not_in_the_way():
 
 
 def test_a_thread_may_have_found_it_meanwhile():
-    """Then nothing is left to remember."""
+    """Then the scheduler does not keep it."""
     exchange = FakeExchange()
     bench = Scheduler(WorkerPool(0))
     exchange.record.ended = True
@@ -85,7 +85,7 @@ def test_a_thread_may_have_found_it_meanwhile():
 
 
 def test_the_queue_of_a_programs_executor_is_its_own():
-    """It is never full for us, and says by itself that it was shut down."""
+    """It is never full, and says by itself that it was shut down."""
     with ThreadPoolExecutor(1) as executor:
         bench = Scheduler(executor, queue_size=1)
         assert bench.scheduler._execute(int).result() == 0

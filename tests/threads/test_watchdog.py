@@ -1,4 +1,4 @@
-"""When threads are looked at, and what is done about those that hang: with fakes, in no time."""
+"""When running requests are checked, and what happens to threads that hang: with fakes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FakePool(WorkerPool):
 
 
 class Scene:
-    """What runs, and who looks at it."""
+    """A watchdog, and the requests that run."""
 
     def __init__(self, *running, request=30.0, slow=0.0, budget=1, executor=None):
         self.service = AppContext(None, {}, server="", send_date=False)
@@ -67,7 +67,7 @@ def test_without_limits_there_is_nothing_to_watch():
     [(30, 0, 130), (0, 5, 105), (30, 5, 105), (5, 30, 105)],
 )
 def test_it_looks_again_when_something_may_be_overdue(request_timeout, slow, looks):
-    """Of what runs already; what begins later is not overdue sooner."""
+    """The earliest time of all requests that run."""
     scene = Scene(a_record(), request=request_timeout, slow=slow)
     assert scene.watchdog.check_deadlines(101) == looks
     scene.service.running.clear()
@@ -75,7 +75,7 @@ def test_it_looks_again_when_something_may_be_overdue(request_timeout, slow, loo
 
 
 def test_a_slow_one_is_logged_once(caplog):
-    """And looked at again when it is overdue."""
+    """And it is checked again when it is overdue."""
     scene = Scene(a_record(awaited=True), slow=5)
     for now in (105, 106):
         assert scene.watchdog.check_deadlines(now) == min(now + 5, 130)
@@ -87,7 +87,7 @@ def test_a_slow_one_is_logged_once(caplog):
 
 
 def test_one_that_is_awaited_is_its_connections():
-    """It is answered first; until that has happened, it is looked at again and again."""
+    """Its client is answered first; until then it is checked again and again."""
     record = a_record(awaited=True)
     scene = Scene(record)
     assert scene.watchdog.check_deadlines(130) == 130
@@ -98,7 +98,7 @@ def test_one_that_is_awaited_is_its_connections():
 
 
 def test_a_thread_is_replaced_once(caplog):
-    """By whoever comes first; what it held is given back."""
+    """By the first that notices; its permits are given back."""
     record = a_record()
     scene = Scene(record)
     scene.watchdog.detach(record)
@@ -120,7 +120,7 @@ def test_one_that_has_ended_is_left_alone():
 
 
 def test_one_that_ends_makes_room_in_the_budget():
-    """Those count that hang at a time."""
+    """The threads that hang at the same time count."""
     first, second, third = (a_record() for _ in range(3))
     scene = Scene(budget=1)
     scene.watchdog.detach(first)
@@ -136,7 +136,7 @@ def test_one_that_ends_makes_room_in_the_budget():
 
 
 def test_one_that_cannot_be_replaced_spends_the_budget():
-    """The system has no thread left."""
+    """The system allows no more threads."""
     scene = Scene(executor=FakePool(willing=False))
     scene.watchdog.detach(a_record())
     assert scene.spent == [True]
