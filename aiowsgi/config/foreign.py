@@ -457,8 +457,8 @@ ROWS: Final = (
     _needless(_GREENLETS, uwsgi="gevent async ugreen greenlet gevent-monkey-patch"),
     _special("loop", "auto, uvloop or asyncio", _loop, uvicorn="loop", granian="loop"),
     _special("http", "the parser; HTTP/2 is the proxy's", _http, uvicorn="http", granian="http"),
-    _needless(
-        "each worker imports the application by itself", values=0, gunicorn="preload preload-app"
+    _switch(
+        "preload", "yes", "a reload brings new code all the same", gunicorn="preload preload-app"
     ),
     _needless(
         "each worker imports the application by itself",

@@ -137,6 +137,9 @@ class Config:
         flags=("-w",),
         variables={"WEB_CONCURRENCY": None},
     )
+    preload: bool = off(
+        "Import the application once for all workers, in a process from which they are forked."
+    )
     threads: int = option(POSITIVE, 4, "Number of threads that run the application in each worker.")
     loop: str = option(
         Choice(("auto", "uvloop", "asyncio")),

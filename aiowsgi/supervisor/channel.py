@@ -96,6 +96,15 @@ class Channel:
             self._unsent += encode(kind, **members)
             self._flush()
 
+    def send_descriptor(self, descriptor: int, kind: str, **members: object) -> None:
+        """Send a message together with a copy of ``descriptor``; short, and by itself."""
+        if not self._closed:
+            socket.send_fds(self._socket, [encode(kind, **members)], [descriptor])
+
+    def on_end(self, ended: Callable[[], object]) -> None:
+        """Call ``ended``, instead of what was given before, when the other end is closed."""
+        self._ended = ended
+
     def beat(self) -> None:
         """Say that this loop runs, unless the other side has not read what was sent before."""
         if not self._unsent:

@@ -55,6 +55,8 @@ class SingleProcess:
         self._server.spent = self._give_up
         # Set by TERM and INT, and when too many threads hang.
         self._stop = asyncio.Event()
+        # INT has come once.
+        self._interrupted = False
         # Too many threads hang.
         self._spent = False
         self._serving = False
@@ -107,9 +109,10 @@ class SingleProcess:
         loop.call_later(interval, self._feed_watchdog, loop, interval)
 
     def _interrupt(self) -> None:
-        if self._stop.is_set():
-            # The second INT: a person at a terminal does not want to wait.
+        if self._interrupted:
+            # A person at a terminal does not want to wait.
             os._exit(128 + signal.SIGINT)
+        self._interrupted = True
         self._stop.set()
 
     def _give_up(self) -> None:

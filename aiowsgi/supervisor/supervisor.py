@@ -14,8 +14,8 @@ The states, and what the events mean in each::
     RELOADING   starts anew     -> SERVING     it is replaced (**)      -> STOPPING
     RESTARTING  starts anew     -> SERVING     -> FAILED                -> STOPPING
     FAILED      -> RESTARTING   (nothing)      is logged                -> STOPPING
-    STOPPING    is ignored      (nothing)      it is replaced           INT: -> ENDED, 130
-    DRAINING    is ignored      (nothing)      the last one: -> ENDED   INT: -> ENDED, 130
+    STOPPING    is ignored      (nothing)      it is replaced           2nd INT: -> ENDED
+    DRAINING    is ignored      (nothing)      the last one: -> ENDED   2nd INT: -> ENDED
     ENDED       is ignored      (nothing)      is ignored               is ignored
 
     (*)  If HUP has come meanwhile, the start is tried again with the files of now.
@@ -153,6 +153,8 @@ class Supervisor:
         self._reload_wanted = False
         # Requests were cut.
         self._cut = False
+        # INT has come once.
+        self._interrupted = False
         self._status = StatusCollector(lambda: self._workers, self.unready)
         # Made by `run`; the future is done with the exit status.
         self._workers: WorkerGroup
@@ -406,10 +408,10 @@ class Supervisor:
 
     def _interrupt(self) -> None:
         """INT: drain; at the second time end at once, as a person at a terminal does not wait."""
-        if self._state in _BEFORE_THE_END:
-            self.stop()
-        else:
+        if self._interrupted:
             self._end(128 + signal.SIGINT)
+        self._interrupted = True
+        self.stop()
 
     def _end(self, status: int) -> None:
         if self._state is not State.ENDED:

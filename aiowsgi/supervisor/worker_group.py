@@ -15,6 +15,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from aiowsgi.supervisor.channel import BEAT, Channel, Message
 from aiowsgi.supervisor.live_gauges import metrics_directory, remove_live_gauges
 from aiowsgi.supervisor.plan import Member, WorkerState
+from aiowsgi.supervisor.template import Template
 from aiowsgi.supervisor.worker import main
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class WorkerProcess(Member):
     """Why it should get none, though it serves; empty if it may."""
     failure: Message | None = None
     """Why it could not start, if it said so."""
+    killed: bool = False
+    """It was to be killed, perhaps before it had a process id."""
     deadline: asyncio.TimerHandle | None = None
     """Kills it, while it retires and has a limit."""
 
@@ -102,6 +106,8 @@ class WorkerGroup:
         self._counts = counts
         self._loop = asyncio.get_running_loop()
         self._workers: list[WorkerProcess] = []
+        # Of the generations that are preloaded, by number.
+        self._templates: dict[int, Template] = {}
         # Where the application keeps its Prometheus metrics; empty if it does not.
         self._metrics_directory = metrics_directory(os.environ)
         self._timer = self._loop.call_later(BEAT, self._watch)
@@ -110,6 +116,8 @@ class WorkerGroup:
         """Kill the workers that are left, and watch none any more."""
         for worker in self:
             self.kill(worker)
+        for template in self._templates.values():
+            template.kill()
         self._timer.cancel()
 
     def __iter__(self) -> Iterator[WorkerProcess]:
@@ -129,18 +137,33 @@ class WorkerGroup:
         taken = {worker.place for worker in self}
         place = next(place for place in count() if place not in taken)
         worker = WorkerProcess(0, generation.number, since=monotonic(), place=place)
+        if generation.config.preload:
+            self._fork_by_template(worker, generation)
+        else:
+            self._fork(worker, generation)
+        self._workers.append(worker)
+        return worker
+
+    def _fork(self, worker: WorkerProcess, generation: Generation) -> None:
         assignment = generation.assignment
         worker.pid, sock = self._children.fork(
-            partial(main, assignment, place),
+            partial(main, assignment, worker.place),
             partial(self._ended, worker),
             [one.fileno() for one in assignment.listeners.sockets],
             # Two processes cannot share a terminal's input: a debugger would get half of the keys.
             standard_input=generation.size == 1,
         )
         worker.channel = Channel(self._loop, sock, partial(self._hear, worker), lambda: None)
-        self._workers.append(worker)
         logger.debug("worker %d is starting", worker.pid)
-        return worker
+
+    def _fork_by_template(self, worker: WorkerProcess, generation: Generation) -> None:
+        template = self._templates.get(generation.number)
+        if template is None or not template.alive:
+            template = Template(generation, self._children, self._ended, self._fork)
+            self._templates[generation.number] = template
+        ours, theirs = socket.socketpair()
+        worker.channel = Channel(self._loop, ours, partial(self._hear, worker), lambda: None)
+        template.start(worker, theirs)
 
     # Messages
 
@@ -223,8 +246,12 @@ class WorkerGroup:
 
     def kill(self, worker: WorkerProcess) -> None:
         """End it at once."""
-        # Until it has been waited for, its number cannot be another process's.
-        os.kill(worker.pid, signal.SIGKILL)
+        worker.killed = True
+        if worker.pid:
+            # Until it has been waited for, its number cannot be another process's.
+            os.kill(worker.pid, signal.SIGKILL)
+        else:
+            self._templates[worker.generation].cancel(worker)
 
     def _watch(self) -> None:
         """Look for event loops that are stuck."""
@@ -240,6 +267,14 @@ class WorkerGroup:
                 self.kill(worker)
         self._timer = self._loop.call_later(BEAT, self._watch)
 
+    def _close_templates(self) -> None:
+        """End the templates of older generations that have no worker any more."""
+        newest = max(self._templates, default=0)
+        for number, template in tuple(self._templates.items()):
+            if number < newest and not template.in_use:
+                template.close()
+                del self._templates[number]
+
     def _ended(self, worker: WorkerProcess, status: int) -> None:
         # What it sent last has come, but may not have been read yet.
         worker.channel.pump()
@@ -247,6 +282,7 @@ class WorkerGroup:
         if worker.deadline is not None:
             worker.deadline.cancel()
         self._workers.remove(worker)
+        self._close_templates()
         self._counts.clear(worker.place)
         if self._metrics_directory:
             remove_live_gauges(self._metrics_directory, worker.pid)

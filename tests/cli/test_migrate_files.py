@@ -115,7 +115,7 @@ GUNICORN = {
         reload = False
         """,
         {"max-requests": 1000, "max-requests-jitter": 50, "graceful-timeout": "30s",
-         **GUNICORN_DEFAULTS},
+         "preload": True, **GUNICORN_DEFAULTS},
         [],
     ),
     "tls and proxy": (
