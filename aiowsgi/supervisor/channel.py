@@ -15,7 +15,8 @@ kind          from        meaning, and further members
                           place an error page is served, or empty; ``metrics_directory``: that of
                           its Prometheus client, or empty (``supervisor/live_gauges.py``)
 ``draining``  worker      it has closed its listeners, and finishes what has begun
-``beat``      worker      its event loop runs; about once in `BEAT` seconds
+``beat``      worker      its event loop runs; about once in `BEAT` seconds. ``rss``, bytes;
+                          ``in_flight``, a number; ``requests``, the oldest of them as text
 ``expired``   worker      it should be replaced; ``reason``; ``unfit``, whether it should get no
                           requests until then
 ``report``    worker      what it does (``server/status.py``): ``report``; ``number`` of the look
@@ -105,10 +106,10 @@ class Channel:
         """Call ``ended``, instead of what was given before, when the other end is closed."""
         self._ended = ended
 
-    def beat(self) -> None:
+    def beat(self, **members: object) -> None:
         """Say that this loop runs, unless the other side has not read what was sent before."""
         if not self._unsent:
-            self.send("beat")
+            self.send("beat", **members)
 
     def _flush(self) -> None:
         fd = self._socket.fileno()

@@ -25,6 +25,7 @@ from aiowsgi.server.after_fork import note_signal_handlers
 from aiowsgi.server.server import Server
 from aiowsgi.status.aggregate import Detail, ServerFacts, WorkerReport, overview
 from aiowsgi.supervisor.children import SIGNALS
+from aiowsgi.supervisor.stack_log import stack_text
 
 if TYPE_CHECKING:
     from aiowsgi.config.options import Config
@@ -73,9 +74,12 @@ class SingleProcess:
     async def look(self, interest: Detail = Detail.FIGURES) -> Tree:
         """An overview, for the admin endpoint; see ``status/aggregate.py``."""
         facts = ServerFacts(time(), monotonic() - self._born, self.unready())
+        return overview(facts, [self._row(interest)])
+
+    def _row(self, interest: Detail) -> WorkerReport:
         state = "ready" if self._serving else "starting"
         report = self._server.report(interest) if self._serving else None
-        return overview(facts, [WorkerReport(os.getpid(), 0, state, report)])
+        return WorkerReport(os.getpid(), 0, state, report)
 
     async def run(self) -> int:
         """Serve until told to stop; the exit status, 0, 1 if requests were cut, or `EXIT_SPENT`.
@@ -100,6 +104,7 @@ class SingleProcess:
         loop.add_signal_handler(signal.SIGQUIT, os._exit, 128 + signal.SIGQUIT)
         loop.add_signal_handler(signal.SIGUSR1, self._server.reopen_logs)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGUSR2, self._log_stacks)
         for number in (signal.SIGTTIN, signal.SIGTTOU):
             loop.add_signal_handler(number, logger.warning, "there is one process, and no worker")
         note_signal_handlers(SIGNALS)
@@ -114,6 +119,10 @@ class SingleProcess:
             os._exit(128 + signal.SIGINT)
         self._interrupted = True
         self._stop.set()
+
+    def _log_stacks(self) -> None:
+        overview_now = overview(ServerFacts(time(), 0.0), [self._row(Detail.STACKS)])
+        logger.info("stacks of busy threads:\n%s", stack_text(overview_now))
 
     def _give_up(self) -> None:
         self._spent = not self._stop.is_set()

@@ -50,6 +50,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -66,6 +67,7 @@ from aiowsgi.supervisor.children import SIGNALS, Children, Origin, has_terminal
 from aiowsgi.supervisor.connection_counts import ConnectionCounts
 from aiowsgi.supervisor.generations import Generations
 from aiowsgi.supervisor.plan import Backoff, WorkerState, plan
+from aiowsgi.supervisor.stack_log import silent_workers, stack_text
 from aiowsgi.supervisor.status import StatusCollector
 from aiowsgi.supervisor.worker_group import WorkerGroup, WorkerProcess
 
@@ -151,6 +153,8 @@ class Supervisor:
         self._retry: asyncio.TimerHandle | None = None
         # A HUP came while starting.
         self._reload_wanted = False
+        # Looks at the workers for USR2; kept, as the loop keeps no tasks.
+        self._looking: asyncio.Task[None] | None = None
         # Requests were cut.
         self._cut = False
         # INT has come once.
@@ -425,6 +429,20 @@ class Supervisor:
         logs.reopen_files()
         self._workers.tell_all("reopen")
 
+    def _log_stacks(self) -> None:
+        """USR2: write what all workers do to the log. It never ends anything."""
+        self._looking = asyncio.get_running_loop().create_task(self._look_at_stacks())
+
+    async def _look_at_stacks(self) -> None:
+        overview = await self._status.look(Detail.STACKS)
+        logger.info("stacks of busy threads:\n%s", stack_text(overview))
+        for pid in silent_workers(overview):
+            logger.warning(
+                "worker %d does not answer; its stacks come from faulthandler, on standard error",
+                pid,
+            )
+            os.kill(pid, signal.SIGUSR2)
+
     def resize(self, change: int) -> None:
         """Have ``change`` workers more, or fewer if it is negative, but at least one."""
         self._size = max(1, self._size + change)
@@ -439,7 +457,7 @@ class Supervisor:
         signal.SIGTTIN: partial(resize, change=+1),
         signal.SIGTTOU: partial(resize, change=-1),
         signal.SIGUSR1: _reopen_logs,
-        signal.SIGUSR2: _do_nothing,
+        signal.SIGUSR2: _log_stacks,
     }
 
     # The columns of the table in the module's docstring. A state that is not named ignores HUP,

@@ -42,7 +42,6 @@ from aiowsgi.supervisor.live_gauges import metrics_directory
 from aiowsgi.supervisor.recycling import RecyclingLimits
 from aiowsgi.system.event_loop import loop_factory
 from aiowsgi.system.interpreter import set_switch_interval
-from aiowsgi.system.memory import resident_bytes
 from aiowsgi.system.monkey_patching import refuse_monkey_patching
 from aiowsgi.threads.process_exit import finish_threads
 from aiowsgi.wsgi.importer import load_application, own_traceback
@@ -50,6 +49,7 @@ from aiowsgi.wsgi.importer import load_application, own_traceback
 if TYPE_CHECKING:
     from aiowsgi.config.options import Config
     from aiowsgi.net.listeners import Listeners
+    from aiowsgi.status.metrics import Tree
     from aiowsgi.supervisor.connection_counts import ConnectionCounts
     from aiowsgi.wsgi.handler import WSGIApplication
 
@@ -59,6 +59,10 @@ logger = logging.getLogger("aiowsgi")
 
 EXIT_QUIT: Final = 128 + signal.SIGQUIT
 """As a shell reports a process that QUIT has ended."""
+
+
+SHOWN: Final = 10
+"""Requests of which the supervisor knows what they are, should this worker die."""
 
 
 class Assignment(NamedTuple):
@@ -100,6 +104,8 @@ def prepare(config: Config) -> None:
     """Set this process up for an application."""
     # A segmentation fault, or the supervisor's ABRT to a loop that is stuck, shows where.
     faulthandler.enable()
+    # USR2 shows the stacks though C code holds the interpreter's lock; see ``stack_log.py``.
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     logs.configure(
         level=config.log_level,
         config=config.log_config,
@@ -149,6 +155,15 @@ def serve(application: Application, assignment: Assignment, place: int, sock: so
         signal.signal(number, signal.SIG_DFL)
     finish_threads(worker.deadline, status)
     return status
+
+
+def condition(report: Tree) -> dict[str, object]:
+    """What the supervisor knows of a worker, should it die: see ``beat`` in ``channel.py``."""
+    requests = [
+        f"{row['method']} {row['path']} ({row['id'] or 'reading its body'})"
+        for row in report["requests"][:SHOWN]
+    ]
+    return {"rss": report["rss"], "in_flight": report["in_flight"], "requests": requests}
 
 
 class Worker:
@@ -201,11 +216,12 @@ class Worker:
         return 0 if clean else 1
 
     def _beat(self) -> None:
-        self._channel.beat()
+        report = self._server.report(Detail.HEALTH)
+        self._channel.beat(**condition(report))
         if not self._expired:
             age = monotonic() - self._born
             served = self._server.requests_served
-            reason = self._limits.reason(requests=served, rss=resident_bytes(), age=age)
+            reason = self._limits.reason(requests=served, rss=report["rss"], age=age)
             if reason is not None:
                 self._expired = True
                 self._channel.send("expired", reason=reason, unfit=False)

@@ -27,7 +27,7 @@ from aiowsgi.supervisor.channel import BEAT, Channel, Message
 from aiowsgi.supervisor.live_gauges import metrics_directory, remove_live_gauges
 from aiowsgi.supervisor.plan import Member, WorkerState
 from aiowsgi.supervisor.template import Template
-from aiowsgi.supervisor.worker import main
+from aiowsgi.supervisor.worker import condition, main
 
 if TYPE_CHECKING:
     from aiowsgi.supervisor.children import Children
@@ -65,6 +65,8 @@ class WorkerProcess(Member):
     """It may get connections."""
     unfit: str = ""
     """Why it should get none, though it serves; empty if it may."""
+    condition: Message | None = None
+    """Its memory and requests, as it said last: about once a second, and when it was asked."""
     failure: Message | None = None
     """Why it could not start, if it said so."""
     killed: bool = False
@@ -77,8 +79,22 @@ class WorkerProcess(Member):
         if self.failure is not None:
             return f"{self.failure['traceback']}{self.failure['message']}"
         cause = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if status == -signal.SIGKILL and not self.killed:
+            cause += " (out of memory?)"
         when = "" if self.served else " before it served"
-        return f"worker {self.pid} has ended{when}: {cause}"
+        return f"worker {self.pid} has ended{when}: {cause}{self._last_seen()}"
+
+    def _last_seen(self) -> str:
+        """What it had to do, and its memory."""
+        condition = self.condition
+        if condition is None:
+            return ""
+        memory, count = condition["rss"] >> 20, condition["in_flight"]
+        shown = "".join(f"\n{request}" for request in condition["requests"])
+        more = count - len(condition["requests"])
+        shown += f"\nand {more} more" if more else ""
+        requests = "1 request" if count == 1 else f"{count} requests"
+        return f"; when it was last heard of, it had {memory} MiB of memory and {requests}{shown}"
 
 
 class Owner(Protocol):
@@ -197,8 +213,9 @@ class WorkerGroup:
     def _on_failed(self, worker: WorkerProcess, message: Message) -> None:
         worker.failure = message
 
-    def _on_beat(self, worker: WorkerProcess, _: Message) -> None:
+    def _on_beat(self, worker: WorkerProcess, message: Message) -> None:
         worker.missed = 0
+        worker.condition = message
 
     def _on_expired(self, worker: WorkerProcess, message: Message) -> None:
         logger.info("worker %d will be replaced: %s", worker.pid, message["reason"])
@@ -208,6 +225,7 @@ class WorkerGroup:
         self._owner.worker_changed()
 
     def _on_report(self, worker: WorkerProcess, message: Message) -> None:
+        worker.condition = condition(message["report"])
         self._owner.worker_reported(worker, message)
 
     def _on_draining(self, worker: WorkerProcess, _: Message) -> None:

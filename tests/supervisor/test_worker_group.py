@@ -121,7 +121,7 @@ async def test_beats(sleepers: Sleepers, monkeypatch: pytest.MonkeyPatch) -> Non
     owner, group, worker = await started(sleepers)
     starting = group.start(GENERATION)
     for _ in range(20):
-        sleepers.sockets[0].sendall(encode("beat"))
+        sleepers.sockets[0].sendall(encode("beat", rss=1 << 20, in_flight=0, requests=[]))
         worker.channel.pump()
         group._watch()
     assert owner.ended.empty()
