@@ -1,8 +1,9 @@
 """Random signals at random moments: what is served, and what is left, in the end.
 
-``python -m bench.chaos`` starts a server with one worker or three, again and again. Each round
-writes new versions of the application, some of which fail to import, and sends signals at random
-moments of the start, of reloads and of the stop. Then it checks that
+``python -m bench.chaos`` starts a server with one worker or three, and every other time with
+``--preload``, again and again. Each round writes new versions of the application, some of which
+fail to import, and sends signals at random moments of the start, of reloads and of the stop. Then
+it checks that
 
 * the code of the last HUP is served, or that the server has ended as it was asked to, with the
   status that is documented for that;
@@ -77,6 +78,7 @@ class Round:
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         """The server; whatever is left of it is killed in the end."""
         options = ["--workers", str(self.workers), "--graceful-timeout", "5s", "--no-access-log"]
+        options += ["--preload"] if self.seed % 4 >= 2 else []
         address = ["--bind", f"{HOST}:{self.port}", "--pid", str(self.pid_file)]
         place = ["--app-dir", str(self.directory)]
         command = [sys.executable, "-m", "aiowsgi", "chaos_app:app", *options, *address, *place]

@@ -36,6 +36,17 @@ DEADLINE: Final = 0.5
 than a report takes."""
 
 
+HEALTH_DEADLINE: Final = 0.08
+"""Seconds that a probe waits: it is to be answered within 100 ms, whatever a worker does."""
+
+FORGIVEN: Final = 3
+"""Beats (`channel.BEAT`) that a worker may have missed without being unready: C code of the
+application may hold the interpreter's lock for a moment. A guess."""
+
+UNHEARD: Final = "unheard"
+"""The state, in the eyes of a probe, of a worker that did not answer it in time, but lately."""
+
+
 class _Look:
     """Reports that are waited for."""
 
@@ -82,20 +93,22 @@ class StatusCollector:
         try:
             for worker in asked:
                 worker.channel.send("look", number=number, interest=interest)
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(
+                HEALTH_DEADLINE if interest is Detail.HEALTH else DEADLINE
+            ):
                 await look.complete.wait()
         except TimeoutError:
             pass
         finally:
             del self._looks[number]
-        return self._overview(look.reports)
+        return self._overview(look.reports, interest)
 
-    def _overview(self, reports: dict[int, Tree]) -> Tree:
+    def _overview(self, reports: dict[int, Tree], interest: Detail) -> Tree:
         rows = [
             WorkerReport(
                 worker.pid,
                 worker.generation,
-                worker.state.value,
+                self._state(worker, reports, interest),
                 reports.get(worker.pid),
                 worker.unfit,
             )
@@ -106,6 +119,13 @@ class StatusCollector:
         gone = merge([self._gone, *silent])
         facts = ServerFacts(time(), monotonic() - self._born, self._unready(), self._restarts, gone)
         return overview(facts, rows)
+
+    @staticmethod
+    def _state(worker: WorkerProcess, reports: dict[int, Tree], interest: Detail) -> str:
+        is_late = worker.pid not in reports and worker.missed < FORGIVEN and not worker.unfit
+        if interest is Detail.HEALTH and worker.state is WorkerState.READY and is_late:
+            return UNHEARD
+        return worker.state.value
 
     def heard(self, worker: WorkerProcess, message: Message) -> None:
         """A worker has sent a report."""

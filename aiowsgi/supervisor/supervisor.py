@@ -68,6 +68,7 @@ from aiowsgi.supervisor.connection_counts import ConnectionCounts
 from aiowsgi.supervisor.generations import Generations
 from aiowsgi.supervisor.plan import Backoff, WorkerState, plan
 from aiowsgi.supervisor.stack_log import silent_workers, stack_text
+from aiowsgi.supervisor.start_line import start_line
 from aiowsgi.supervisor.status import StatusCollector
 from aiowsgi.supervisor.worker_group import WorkerGroup, WorkerProcess
 
@@ -85,6 +86,9 @@ logger = logging.getLogger("aiowsgi")
 RESTART_GRACE: Final = 0.25
 """Seconds that a worker has to finish in development: enough for most responses, and too short to
 see much of the old code on a browser's kept connection. A guess."""
+
+
+STANDARD_ERROR: Final = 2
 
 
 class State(Enum):
@@ -257,8 +261,11 @@ class Supervisor:
             self._SETTLED.get(self._state, Supervisor._do_nothing)(self)
 
     def _finish_start(self) -> None:
+        config = self._generations.present.config
+        if self._state is State.STARTING and os.isatty(STANDARD_ERROR):
+            logger.info("%s", start_line(config, self._size))
         self._enter(State.SERVING)
-        scheme = "https" if self._generations.present.config.certfile else "http"
+        scheme = "https" if config.certfile else "http"
         for url in self._listeners.urls(scheme):
             logger.info("listening on %s", url)
         self._notifier.ready()

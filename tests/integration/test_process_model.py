@@ -189,6 +189,7 @@ def test_a_terminal_that_closes(tmp_path: Path) -> None:
     while b"listening on" not in seen:
         assert select.select([terminal], [], [], PATIENCE)[0], seen
         seen += os.read(terminal, 4096)
+    assert b"1 worker x 4 threads" in seen
     os.close(terminal)
     eventually(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
 

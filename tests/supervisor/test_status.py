@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from status_samples import a_report
+from support import UNIT
 
 from aiowsgi.status.aggregate import Detail
 from aiowsgi.supervisor import status as module
@@ -34,6 +35,7 @@ class FakeWorker:
         self.state = WorkerState.READY if served else WorkerState.STARTING
         self.served = served
         self.expired = False
+        self.missed = 0
         self.unfit = ""
         self.channel = FakeChannel()
 
@@ -45,7 +47,7 @@ class FakeWorker:
         self.status.heard(self, {"number": last, "report": report})
 
 
-class Crew:
+class Group:
     """Workers, and the status of them."""
 
     def __init__(self):
@@ -76,7 +78,7 @@ class Crew:
 def group(monkeypatch):
     """Workers that have a moment to answer."""
     monkeypatch.setattr(module, "DEADLINE", 0.02)
-    return Crew()
+    return Group()
 
 
 def served(tree):
@@ -199,3 +201,14 @@ async def test_one_that_retires_is_asked_too(group):
     tree = await group.look(worker)
     assert (tree["worker_states"], tree["in_flight"]) == ({"retiring": 1}, 2)
     assert (await group.look())["worker_states"] == {"retiring": 1}
+
+
+async def test_a_probe_is_answered_soon(group):
+    """A worker that is silent is unready to a probe when it has missed some beats, not before."""
+    worker = group.start()
+    for missed, unready in ((0, ""), (module.FORGIVEN, "no worker answers")):
+        worker.missed = missed
+        began = asyncio.get_running_loop().time()
+        tree = await group.look(interest=Detail.HEALTH)
+        assert tree["unready"] == unready
+        assert asyncio.get_running_loop().time() - began < 0.1 * UNIT
