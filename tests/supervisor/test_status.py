@@ -206,9 +206,9 @@ async def test_one_that_retires_is_asked_too(group):
 async def test_a_probe_is_answered_soon(group):
     """A worker that is silent is unready to a probe when it has missed some beats, not before."""
     worker = group.start()
-    for missed, unready in ((0, ""), (module.FORGIVEN, "no worker answers")):
+    for missed, unready in ((0, ""), (module.FORGIVEN, "worker 1 does not answer")):
         worker.missed = missed
         began = asyncio.get_running_loop().time()
         tree = await group.look(interest=Detail.HEALTH)
-        assert tree["unready"] == unready
+        assert tree["unready"].partition(";")[0] == unready
         assert asyncio.get_running_loop().time() - began < 0.1 * UNIT
