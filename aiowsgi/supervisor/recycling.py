@@ -1,10 +1,10 @@
-"""When a worker has served long enough: ``--max-requests``, ``--max-rss``, ``--max-lifetime``.
+"""When a worker should be replaced: ``--max-requests``, ``--max-rss``, ``--max-lifetime``.
 
-A worker looks at itself about once a second and, when it is worn, says so; it goes on serving until
-its replacement is up, which is the supervisor's part. So a limit is overrun by what a second brings
-and by the time that a start takes: these are limits of wear, not of a sandbox.
+A worker compares itself with its limits about once a second and tells the supervisor if it is over
+one. It goes on serving until the supervisor has started another. So a limit is exceeded by what
+happens within that time: these limits recycle processes, and do not protect the machine.
 
-No process is started or stopped here, and no clock is read: what is measured comes as arguments.
+No process is started or stopped here, and no clock is read: measured values are arguments.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class RecyclingLimits(NamedTuple):
-    """How much a worker may wear; 0 for no limit."""
+    """One worker's limits; 0 for no limit."""
 
     requests: int = 0
     rss: int = 0
@@ -32,12 +32,12 @@ class RecyclingLimits(NamedTuple):
 
     @classmethod
     def of(cls, config: Config, random: Random) -> RecyclingLimits:
-        """One worker's limits: the jitter is drawn, so that workers do not all retire at once."""
+        """The limits in ``config``, with a random jitter so that workers do not all retire at once."""
         jitter = random.randint(0, config.max_requests_jitter) if config.max_requests else 0
         return cls(config.max_requests + jitter, config.max_rss, config.max_lifetime)
 
     def reason(self, *, requests: int, rss: int, age: float) -> str | None:
-        """Why a worker should be replaced that has served so much; None where it should not."""
+        """Why a worker with these values should be replaced; None if it should not."""
         if self.requests and requests >= self.requests:
             return f"{requests} requests served"
         if self.rss and rss > self.rss:

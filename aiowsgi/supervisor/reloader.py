@@ -39,7 +39,7 @@ __all__ = ["Filter", "beside_watch", "changes", "describe", "error_page"]
 logger = logging.getLogger("aiowsgi")
 
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages"})
-"""Directories that hold files by the thousand which nobody edits; hidden ones are skipped too."""
+"""Directories with thousands of files that are not edited; hidden directories are skipped too."""
 
 
 class Filter(NamedTuple):
@@ -49,13 +49,13 @@ class Filter(NamedTuple):
     """Absolute."""
     include: Sequence[str] = ("*.py",)
     exclude: Sequence[str] = ()
-    """Patterns of fnmatch, for the name or for the path below the directory."""
+    """fnmatch patterns that the name, or the path below the directory, may match."""
 
     @classmethod
     def of(cls, config: Config) -> Filter:
-        """What the options say; relative directories are meant from the current one.
+        """The filter that the options describe; directories may be relative to the current one.
 
-        Raises ConfigError for one that does not exist.
+        Raises ConfigError for a directory that does not exist.
         """
         given = config.reload_dir or (config.app_dir or config.chdir or os.curdir,)
         directories = [os.path.abspath(directory) for directory in given]
@@ -65,20 +65,20 @@ class Filter(NamedTuple):
         return cls(directories, ("*.py", *config.reload_include), config.reload_exclude)
 
     def wants(self, path: str) -> bool:
-        """Whether a change of this file matters."""
+        """Whether a change of the file at ``path`` matters."""
         relative = next((r for d in self.directories if (r := _below(d, path)) is not None), None)
         if relative is None or any(map(_is_skipped, relative.split(os.sep)[:-1])):
             return False
         return _matches(relative, self.include) and not _matches(relative, self.exclude)
 
     def files(self) -> Iterator[os.DirEntry[str]]:
-        """All files that are wanted now."""
+        """The files that exist now and matter."""
         waiting = list(self.directories)
         while waiting:
             try:
                 entries = list(os.scandir(waiting.pop()))
             except OSError:
-                continue  # removed meanwhile, or not ours to read
+                continue  # it was removed a moment ago, or may not be read
             for entry in entries:
                 if not entry.is_dir():
                     if self.wants(entry.path):
@@ -102,7 +102,7 @@ def _matches(relative: str, patterns: Iterable[str]) -> bool:
 
 
 def describe(paths: Iterable[str]) -> str:
-    """One line that says what has changed, as seen from the current directory."""
+    """One line that names the changed files, relative to the current directory."""
     names = sorted({os.path.relpath(path) for path in paths})
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{', '.join(names[:_NAMED])}{more} changed"
@@ -235,7 +235,7 @@ def _look(wanted: Filter) -> Files:
         try:
             status = entry.stat()
         except OSError:
-            continue  # removed meanwhile
+            continue  # it was removed a moment ago
         found[entry.path] = status.st_mtime_ns, status.st_size
     return found
 

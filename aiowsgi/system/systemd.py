@@ -1,8 +1,8 @@
-"""What the service manager is told: sd_notify(3), and how often it wants to hear from us.
+"""Messages to the service manager: sd_notify(3), and the interval of its watchdog.
 
-One datagram for each message to the socket that ``NOTIFY_SOCKET`` names; without the variable every
-method does nothing. Nothing here ever raises or blocks for long: a service that serves is worth
-more than a manager that knows it. The process that systemd started speaks, its workers do not.
+Each message is one datagram to the socket that ``NOTIFY_SOCKET`` names; without the variable every
+method does nothing. Nothing here raises, and a send blocks for `SEND_TIMEOUT` at most: serving goes
+on if the manager does not read. Only the process that systemd started sends messages, not workers.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ __all__ = ["Notifier"]
 
 _log: Final = logging.getLogger("aiowsgi.notify")
 
-_SEND_TIMEOUT: Final = 1.0
-"""Seconds to wait where the manager's queue is full; a guess, it is hardly ever full."""
+SEND_TIMEOUT: Final = 1.0
+"""Seconds to wait if the manager's queue is full. A guess: it is hardly ever full."""
 
 
 class Notifier:
-    """Speaks to the service manager of this process."""
+    """Sends messages to the service manager of this process."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         path = environ.get("NOTIFY_SOCKET", "")
         self._address: str | None = None
-        """As socket.connect() takes it; None where nobody listens."""
+        """As socket.connect() takes it; None if there is no service manager."""
         if path.startswith("/"):
             self._address = path
         elif path.startswith("@"):
             self._address = f"\0{path[1:]}"
         self.watchdog_interval: Final = _watchdog_interval(environ) if self._address else None
-        """Seconds between two calls of `watchdog`; None where they are not asked for."""
+        """Seconds between two calls of `watchdog`; None if the manager does not ask for them."""
 
     def ready(self) -> None:
         """The service is up, or up again after `reloading`."""
@@ -49,7 +49,7 @@ class Notifier:
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """A line for ``systemctl status``."""
+        """Set the line that ``systemctl status`` shows."""
         self._send("STATUS=" + " ".join(text.split()))
 
     def watchdog(self) -> None:
@@ -61,7 +61,7 @@ class Notifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(_SEND_TIMEOUT)
+                sock.settimeout(SEND_TIMEOUT)
                 sock.connect(self._address)
                 sock.send(message.encode("utf-8", "replace"))
         except OSError as error:
