@@ -140,7 +140,7 @@ def fork(
     """
     ours, theirs = socket.socketpair()
     try:
-        gc.freeze()
+        _freeze()
         for stream in (sys.stdout, sys.stderr):
             # The child would write what is buffered a second time.
             stream.flush()
@@ -157,6 +157,15 @@ def fork(
     finally:
         theirs.close()
     return pid, ours
+
+
+def _freeze() -> None:
+    """Have the collector leave alone what there is now, so that it stays shared with children."""
+    if gc.get_freeze_count():
+        # Not the first fork, which is to be quick. What has become garbage since would stay.
+        gc.unfreeze()
+        gc.collect()
+    gc.freeze()
 
 
 def _become_child(

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -252,3 +253,21 @@ def test_limits() -> None:
     assert told_by(lambda: repr(resource.getrlimit(resource.RLIMIT_NOFILE))) == repr(
         resource.getrlimit(resource.RLIMIT_NOFILE)
     )
+
+
+def test_garbage_is_not_frozen() -> None:
+    """What has become garbage between two forks is collected before the second."""
+    told_by(str)
+    known = weakref.finalize(Holder([]), print)
+    gc.freeze()
+    assert known.alive
+    told_by(str)
+    assert not known.alive
+
+
+class Holder:
+    """Refers to itself, so that only the collector can free it."""
+
+    def __init__(self, cycle: list[object]) -> None:
+        cycle.append(self)
+        self.cycle = cycle
