@@ -357,12 +357,23 @@ class Supervisor:
                 self.restart("HUP")
             return
         logger.info("reloading")
+        self._warn_of_stale_module()
         self._notifier.reloading()
         self._enter(State.RELOADING)
         try:
             self._generations.try_next(self._workers)
         except (ConfigError, OSError) as error:
             self._end_reload(str(error))
+
+    def _warn_of_stale_module(self) -> None:
+        """A program that calls ``aiowsgi.run`` may have imported the application itself."""
+        module = (self._generations.present.config.app or "").partition(":")[0]
+        if module in sys.modules:
+            logger.warning(
+                "%s was imported by this program before the workers were forked: new code in it is"
+                " not loaded by HUP, but by a restart",
+                module,
+            )
 
     def _terminal_is_closed(self) -> bool:
         """Whether HUP came because the terminal was closed, and not from a person or program."""

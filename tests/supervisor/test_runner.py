@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import LISTENING, ROOT, Program
+from processes import LISTENING, ROOT, Program, running
 from sample_apps import PID_APP, ask, pid_of, starting, workers, write_app
 from support import PATIENCE, Client
 
@@ -260,3 +260,26 @@ def test_run_takes_a_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner.run("m:app", Config(app="other:app", max_requests=1000))
     runner.run("m:app", workers=None)
     assert [config.app for config in served] == ["m:app"] * 3
+
+
+EMBEDDING = """
+import sys
+import served_app
+import aiowsgi
+sys.exit(aiowsgi.run("served_app:app", bind="127.0.0.1:0", access_log=False))
+"""
+
+
+@pytest.mark.slow("processes")
+def test_run_from_a_program_that_has_imported_the_application(home: Path) -> None:
+    """A reload says that it cannot bring new code of such a module."""
+    (home / "program.py").write_text(EMBEDDING)
+    command = (sys.executable, str(home / "program.py"))
+    with running(*command, PYTHONPATH=str(ROOT), ANSWER="v") as program:
+        address = ("127.0.0.1", int(program.expect(LISTENING)[1].rpartition(":")[2]))
+        write_app(home, version="new")
+        program.process.send_signal(signal.SIGHUP)
+        program.expect("served_app was imported by this program")
+        program.expect("reloaded$")
+        assert ask(address) == (200, "v")
+        assert program.stop() == 0
