@@ -103,8 +103,11 @@ class Channel:
             socket.send_fds(self._socket, [encode(kind, **members)], [descriptor])
 
     def on_end(self, ended: Callable[[], object]) -> None:
-        """Call ``ended``, instead of what was given before, when the other end is closed."""
+        """Call ``ended``, instead of what was given before, when the other end is closed, or soon
+        if that is known already."""
         self._ended = ended
+        if self._closed:
+            self._loop.call_soon(ended)
 
     def beat(self, **members: object) -> None:
         """Say that this loop runs, unless the other side has not read what was sent before."""

@@ -311,7 +311,11 @@ class _Forking:
     def _reap(self, *_: object) -> None:
         # The application's own children are its own to wait for.
         for pid in tuple(self._children):
-            found, status = os.waitpid(pid, os.WNOHANG)
+            try:
+                found, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                # A further SIGCHLD has interrupted this handler, and has waited for it.
+                continue
             if found:
                 self._children.discard(pid)
                 number = os.waitstatus_to_exitcode(status)

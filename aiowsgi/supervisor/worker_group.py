@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -266,10 +267,16 @@ class WorkerGroup:
         """End it at once."""
         worker.killed = True
         if worker.pid:
-            # Until it has been waited for, its number cannot be another process's.
-            os.kill(worker.pid, signal.SIGKILL)
+            self._send_signal(worker, signal.SIGKILL)
         else:
             self._templates[worker.generation].cancel(worker)
+
+    @staticmethod
+    def _send_signal(worker: WorkerProcess, number: int) -> None:
+        # Until it has been waited for, its number cannot be another process's. If its template was
+        # killed, process 1 has waited for it, and its channel says that it has ended.
+        with suppress(ProcessLookupError):
+            os.kill(worker.pid, number)
 
     def _watch(self) -> None:
         """Look for event loops that are stuck."""
@@ -280,7 +287,7 @@ class WorkerGroup:
                     "the event loop of worker %d has not answered for %d s; killing it",
                     *(worker.pid, SILENCE * BEAT),
                 )
-                os.kill(worker.pid, signal.SIGABRT)
+                self._send_signal(worker, signal.SIGABRT)
             elif worker.missed >= SILENCE + ABORT_MARGIN:
                 self.kill(worker)
         self._timer = self._loop.call_later(BEAT, self._watch)

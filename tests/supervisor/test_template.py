@@ -136,6 +136,22 @@ def test_a_template_that_dies(tmp_path: Path) -> None:
         assert program.stop() in {0, 1}
 
 
+def test_a_worker_and_its_template_die(tmp_path: Path) -> None:
+    """A worker's end is noticed though its template had no time to tell of it."""
+    write(tmp_path, "1")
+    with workers(tmp_path, "--preload") as (program, address):
+        victim, template = template_of(address)
+        os.kill(template, signal.SIGSTOP)
+        os.kill(victim, signal.SIGKILL)
+        stat = Path(f"/proc/{victim}/stat")
+        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+        os.kill(template, signal.SIGKILL)
+        program.expect(f"worker {victim} has ended")
+        program.expect(READY)
+        assert template_of(address)[1] != template
+        assert program.stop() == 0
+
+
 @pytest.mark.parametrize(("number", "status"), [("TERM", 0), ("QUIT", 131)])
 def test_stopped_while_importing(tmp_path: Path, number: str, status: int) -> None:
     """A template that imports ends with the server, as asked, or with a server that was killed."""
