@@ -138,10 +138,14 @@ class _Reader:
         return None
 
     def _config(self, spelling: str, file: str) -> None:
-        if file.startswith("python:") or file.endswith((".py", ".ini", ".xml", ".yaml", ".yml")):
+        path = file.removeprefix("file:")
+        if file.startswith("python:"):
+            # gunicorn's notation for a module.
+            path = f"{file.removeprefix('python:').replace('.', '/')}.py"
+        if path.endswith((".py", ".ini", ".xml", ".yaml", ".yml")):
             self._refused.append(
                 f"{spelling} {file}: another server's configuration? Write:"
-                f" aiowsgi migrate {file} > aiowsgi.toml; then {spelling} aiowsgi.toml"
+                f" aiowsgi migrate {path} > aiowsgi.toml; then {spelling} aiowsgi.toml"
             )
         self._commands["config"] = file
 

@@ -127,6 +127,8 @@ def test_environment_of_the_application() -> None:
         ("m:a --paste dev.ini", "egg:aiowsgi"),
         ("start-server m.py --url-alias /static static", "--url-alias /static static: files are"),
         ("m:a -c gunicorn.conf.py", "aiowsgi migrate gunicorn.conf.py > aiowsgi.toml"),
+        ("m:a -c file:etc/g.py", "aiowsgi migrate etc/g.py > aiowsgi.toml; then -c aiowsgi.toml"),
+        ("m:a --config=python:etc.g", "aiowsgi migrate etc/g.py > aiowsgi.toml"),
         ("--ini uwsgi.ini", "--ini uwsgi.ini: write: aiowsgi migrate FILE > aiowsgi.toml"),
         ("m:a --http 2", "HTTP/2 is the reverse proxy's"),
         ("m:a --pythonpath a,b", "PYTHONPATH"),
