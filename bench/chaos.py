@@ -152,7 +152,15 @@ class Round:
             # One for each worker, its channel.
             return len(list((own / "fd").iterdir())) - len(children.read_text().split())
 
-        before = count()
+        def settled() -> int:
+            # A worker that has ended is a child for a moment longer than its channel is open.
+            counts = []
+            for _ in range(10):
+                counts.append(count())
+                time.sleep(0.02)
+            return max(counts)
+
+        before = settled()
         for name in ("TTIN", "USR1", "TTOU", "HUP"):
             self.send(process, name)
         # Old workers may have been counted that were just about to end.
