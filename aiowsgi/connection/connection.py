@@ -379,7 +379,10 @@ class Connection(asyncio.Protocol):
         self.state = _SERVING
         self._client_closes = not request.keep_alive
         # If the next request is here already, or the client's end, it is continued with at once.
-        self._output.assign(exchange, notify=self._transport.eof or self._reader.buffered > 0)
+        buffered = self._reader.buffered
+        self._output.assign(exchange, notify=self._transport.eof or buffered > 0)
+        if buffered > PIPELINE and self._body is None:
+            self._transport.set_reading(reading=False)
         try:
             server.scheduler.submit(exchange)
         except RuntimeError:

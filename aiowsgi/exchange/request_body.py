@@ -109,6 +109,8 @@ class StreamedBody(io.RawIOBase):
     def ask_first(self, ask: Callable[[], object]) -> None:
         """Have the reading thread call ``ask`` before it first waits: the client sends nothing
         before that. Call this before anything else."""
+        if self._ended:
+            return
         self._ask = ask
         if not self._size:
             self.waiting_since = inf
@@ -151,6 +153,8 @@ class StreamedBody(io.RawIOBase):
         """No more will come: the body is complete, or ``error`` says why it never will be."""
         with self._lock:
             self._receive = None
+            # A method of the exchange that has the stream: a cycle for the garbage collector.
+            self._ask = None
             if not self._ended:
                 self._ended = True
                 self._error = error
