@@ -48,6 +48,8 @@ __all__ = [
 
 logger = logging.getLogger("aiowsgi")
 
+_application_lines = logging.getLogger("aiowsgi.errors")
+
 
 # Set-up
 
@@ -71,12 +73,16 @@ def configure(
         logger.removeHandler(handler)
     logger.propagate = True
     logger.setLevel(logging.NOTSET)
+    _application_lines.setLevel(logging.NOTSET)
     try:
         if config is not None:
             _apply(config)
     finally:
         if logger.level == logging.NOTSET:
             logger.setLevel(level.upper())
+        if _application_lines.level == logging.NOTSET:
+            # --log-level is that of the server's own records.
+            _application_lines.setLevel(logging.DEBUG)
         if config is None or not logger.hasHandlers():
             _add_our_handler(json_lines=json_lines, color=color)
 
@@ -212,7 +218,12 @@ class TextFormatter(logging.Formatter):
         self._color = color
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record; only its first line begins with a time."""
+        """Format a record; only its first line begins with a time.
+
+        The application's lines on ``wsgi.errors`` are not changed.
+        """
+        if _is_application_line(record):
+            return record.getMessage()
         text = super().format(record).translate(_CONTROLS).replace("\n", "\n    ")
         time = datetime.fromtimestamp(record.created, UTC).astimezone()
         level = f"{record.levelname:8}"
@@ -241,11 +252,21 @@ class JsonFormatter(logging.Formatter):
             "time": time.replace("+00:00", "Z"),
             "message": record.getMessage(),
         }
+        if _is_application_line(record):
+            del members["level"]
         if record.exc_info:
             members["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             members["stack"] = self.formatStack(record.stack_info)
         return json.dumps(members)
+
+
+def _is_application_line(record: logging.LogRecord) -> bool:
+    """Return whether the application has written the record to ``wsgi.errors``.
+
+    Its lines have a format and a level of their own, which the server does not know.
+    """
+    return record.name == _application_lines.name
 
 
 def _plain(value: object) -> object:

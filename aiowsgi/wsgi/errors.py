@@ -1,8 +1,8 @@
-"""``environ["wsgi.errors"]`` (PEP 3333): a text stream that ends in a logger.
+"""``environ["wsgi.errors"]`` (PEP 3333): a text stream whose lines become log records.
 
-Output becomes records of level ERROR, which is what the stream is for, one for each write. No
-handler is known here; `logging` and its set-up (``logs/setup.py``) decide where records go. The
-part of a line that waits for its end is kept for each context, hence for each thread, without any
+Each write that completes a line is one record of level ERROR, the level that the stream is for. The
+server's own handler writes the lines as they are (``logs/setup.py``); handlers of the operator see
+ordinary records. An incomplete line is kept for each context, hence for each thread, without a
 lock.
 """
 
@@ -13,29 +13,33 @@ import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
 from io import TextIOBase
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["ErrorStream"]
 
 logger = logging.getLogger("aiowsgi.errors")
+
+STREAM: Final = "wsgi.errors"
+"""The attribute ``stream`` of the records, by which a formatter can tell them from the server's."""
 
 _partial: ContextVar[str] = ContextVar("aiowsgi.errors.partial", default="")
 _writing: ContextVar[bool] = ContextVar("aiowsgi.errors.writing", default=False)
 
 
 class ErrorStream(TextIOBase):
-    """Logs whole lines; what is written in one piece, such as a traceback, is one record.
+    """A stream that logs whole lines; a text written in one call, such as a traceback, is one
+    record.
 
-    One stream serves a whole process. Whoever calls the application flushes it afterwards, lest an
-    unfinished line is taken for the beginning of the next request's.
+    One stream serves the whole process. The server flushes it after each request, so that an
+    incomplete line is not continued by the next request.
     """
 
     def writable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def write(self, text: str, /) -> int:
-        """Log what is complete; raises TypeError for anything but str."""
+        """Log the complete lines; raises TypeError for anything but str."""
         if not isinstance(text, str):
             raise TypeError(f"wsgi.errors takes str, not {type(text).__name__}")
         waiting = _partial.get()
@@ -47,28 +51,28 @@ class ErrorStream(TextIOBase):
         return len(text)
 
     def writelines(self, lines: Iterable[Any], /) -> None:
-        """Write all lines as one piece."""
+        """Write all lines in one call."""
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Log a line that still waits for its end."""
+        """Log the incomplete line, if there is one."""
         if partial := _partial.get():
             _partial.set("")
             self._log(partial)
 
     def close(self) -> None:
-        """Flush; the stream is the server's and stays open (PEP 3333)."""
+        """Flush; the stream belongs to the server and stays open (PEP 3333)."""
         self.flush()
 
     def _log(self, text: str) -> None:
         if not text.strip():
             return
         if _writing.get():
-            # A handler of the application's writes what we log to wsgi.errors again.
+            # A handler of the application writes the server's records to wsgi.errors.
             sys.stderr.write(text + "\n")
             return
         token = _writing.set(True)
         try:
-            logger.error("%s", text)
+            logger.error("%s", text, extra={"stream": STREAM})
         finally:
             _writing.reset(token)

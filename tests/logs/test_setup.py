@@ -16,6 +16,7 @@ import pytest
 from aiowsgi.exceptions import ConfigError
 from aiowsgi.loggers import current_request_id
 from aiowsgi.logs import setup as logs
+from aiowsgi.wsgi.errors import ErrorStream
 
 OURS = logging.getLogger("aiowsgi")
 ACCESS = logging.getLogger("aiowsgi.access")
@@ -34,6 +35,7 @@ def _restore() -> Iterator[None]:
                 handler.close()
         target.disabled = False
     OURS.setLevel(level)
+    logging.getLogger("aiowsgi.errors").setLevel(logging.NOTSET)
     OURS.propagate = propagate
 
 
@@ -378,3 +380,47 @@ def test_json_record_with_traceback_and_stack() -> None:
     members = json.loads(logs.JsonFormatter().format(record))
     assert members["exception"].endswith("LookupError: why")
     assert members["stack"] == "Stack:\n  here"
+
+
+# What the application writes to wsgi.errors
+
+
+@pytest.mark.parametrize("level", ["debug", "critical"])
+def test_lines_of_the_application_are_written_as_they_are(
+    level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No level and no time is added, no line is indented, and no --log-level drops them."""
+    logs.configure(level=level)
+    stream = ErrorStream()
+    stream.write("[2026-01-01] INFO in shop: served\n")
+    stream.write("Traceback (most recent call last):\n  File\n\x1b[31mred\x1b[0m\n")
+    logging.getLogger("aiowsgi.server").error("ours")
+    captured = capsys.readouterr().err
+    assert captured.startswith(
+        "[2026-01-01] INFO in shop: served\n"
+        "Traceback (most recent call last):\n  File\n\x1b[31mred\x1b[0m\n"
+    )
+    assert ("ours" in captured) is (level == "debug")
+
+
+def test_lines_of_the_application_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """They name their stream, and have no level, which the server does not know."""
+    logs.configure(level="critical", json_lines=True)
+    ErrorStream().write("a line\n")
+    members = json.loads(capsys.readouterr().err)
+    assert (members["message"], members["stream"]) == ("a line", "wsgi.errors")
+    assert "level" not in members
+
+
+def test_a_level_of_the_operators_for_wsgi_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--log-config may give the logger of these lines a level."""
+    path = tmp_path / "logs.json"
+    path.write_text(json.dumps({"loggers": {"aiowsgi.errors": {"level": "CRITICAL"}}}))
+    logs.configure(config=str(path))
+    ErrorStream().write("a line\n")
+    assert capsys.readouterr().err == ""
+    logs.configure()
+    ErrorStream().write("another\n")
+    assert capsys.readouterr().err == "another\n"
