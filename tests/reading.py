@@ -19,12 +19,12 @@ PARSERS = ("h11", "httptools")
 
 
 class Reading(NamedTuple):
-    """What the reader made of a stream."""
+    """The result of reading a stream."""
 
     requests: tuple[tuple[Request, bytes], ...]
     """The complete requests, each with its body."""
     status: int | None
-    """Status of the refusal that ended the reading, if there was a refusal."""
+    """Status of the refusal that ended the reading, if there was one."""
 
     @property
     def seen(self) -> tuple[Seen, ...]:
@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 
     @property
     def alike(self) -> object:
-        """The part that must be the same with every parser: field names may differ in case."""
+        """The part that must be the same with every parser: the case of field names may differ."""
         requests = [
             (request._replace(fields=[(n.lower(), v) for n, v in request.fields]), body)
             for request, body in self.requests
@@ -84,17 +84,17 @@ def read(
 
 
 def in_pieces(data: bytes, size: int) -> list[bytes]:
-    """The data in pieces of ``size`` bytes."""
+    """Return the data in pieces of ``size`` bytes."""
     return [data[i : i + size] for i in range(0, len(data), size)]
 
 
 def by_heads(data: bytes) -> list[bytes]:
-    """The data cut after every empty line, where most requests end."""
+    """Return the data cut after every empty line, where most requests end."""
     *heads, rest = data.split(b"\r\n\r\n")
     return [head + b"\r\n\r\n" for head in heads] + [rest] * bool(rest)
 
 
 def split_at(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """The data cut at each of the positions, which are taken modulo its length."""
+    """Return the data cut at each of the positions, modulo its length."""
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     return [data[start:stop] for start, stop in itertools.pairwise(places)]

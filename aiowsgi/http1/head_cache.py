@@ -29,7 +29,7 @@ from aiowsgi.http1.target import split_origin_form
 if TYPE_CHECKING:
     from aiowsgi.http1.messages import Limits
 
-__all__ = ["CachedHead", "HeadCache"]
+__all__ = ["HeadCache"]
 
 # Method and target; only origin-form without a fragment.
 _LINE_BEGINNING = re.compile(rb"(" + TOKEN + rb") (/[!\"$-~]*+)")
@@ -52,10 +52,10 @@ class HeadCache:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.latest = CachedHead(limits)
+        self.latest = _CachedHead(limits)
         """The head that was used last."""
         # Cached heads by number of lines, the most recently stored last.
-        self._heads: dict[int, CachedHead] = {}
+        self._heads: dict[int, _CachedHead] = {}
 
     def store(self, head: bytes, request: Request) -> None:
         """Store a parsed ``head`` and its ``request``."""
@@ -65,7 +65,7 @@ class HeadCache:
         if like is None:
             if len(self._heads) >= _MAX_HEADS:
                 del self._heads[next(iter(self._heads))]
-            like = CachedHead(self._limits)
+            like = _CachedHead(self._limits)
         self.latest = self._heads[kind] = like
         like.store(head, request)
 
@@ -89,7 +89,7 @@ class HeadCache:
         return like.match_similar(match, ending, lines)
 
 
-class CachedHead:
+class _CachedHead:
     """One cached head of a connection."""
 
     __slots__ = (

@@ -34,11 +34,11 @@ __all__ = ["RequestReader"]
 class _State(IntEnum):
     """The position of the next byte in the stream of requests."""
 
-    START = 0  # before a request, where one empty line is skipped (RFC 9112 section 2.2)
-    HEAD = 1  # before a request, behind that empty line
-    BODY = 2  # behind a header section that was given out
-    CLOSED = 3  # behind the last request of the connection
-    FAILED = 4  # behind a fault
+    START = 0  # before a request; one empty line is skipped (RFC 9112 section 2.2)
+    HEAD = 1  # before a request, after that empty line
+    BODY = 2  # after a request head that was returned
+    CLOSED = 3  # after the last request of the connection
+    FAILED = 4  # after an error
 
 
 # Looking up an enum member takes a tenth of the time that parsing a request takes.

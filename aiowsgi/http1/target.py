@@ -11,15 +11,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
-from typing import TypeAlias
 
 from aiowsgi.exceptions import RequestError
 
-__all__ = ["Target", "check_authority", "parse_target", "split_origin_form"]
-
-Target: TypeAlias = tuple[str, str, str | None]
-"""Path, query and authority, as in ``messages.Request``; authority is None except in
-absolute-form."""
+__all__ = ["check_authority", "parse_target", "split_origin_form"]
 
 
 # RFC 9112 section 3.2.2; RFC 3986 section 3.2: the authority ends at the first "/" or "?".
@@ -37,8 +32,11 @@ _IPV6 = re.compile(r"\[(?P<name>[0-9A-Fa-f:.]{2,45})\](?::(?P<port>[0-9]{0,5}))?
 _LARGEST_PORT = 65535
 
 
-def parse_target(method: str, target: str) -> Target:
-    """Split a request-target. Raises RequestError: 400 for a wrong form, 501 for CONNECT."""
+def parse_target(method: str, target: str) -> tuple[str, str, str | None]:
+    """Split a request-target into path, query, and authority (None except in absolute-form).
+
+    Raises RequestError: 400 for a wrong form, 501 for CONNECT.
+    """
     if "#" in target:
         raise RequestError(400, "The request target has a fragment.")
     if method == "CONNECT":
@@ -56,14 +54,14 @@ def split_origin_form(target: str) -> tuple[str, str]:
     return path, query
 
 
-def _asterisk_form(method: str) -> Target:
+def _asterisk_form(method: str) -> tuple[str, str, str | None]:
     # RFC 9112 section 3.2.4: asterisk-form is only used for a server-wide OPTIONS.
     if method != "OPTIONS":
         raise RequestError(400, "The request target * is allowed with OPTIONS only.")
     return "*", "", None
 
 
-def _absolute_form(method: str, target: str) -> Target:
+def _absolute_form(method: str, target: str) -> tuple[str, str, str | None]:
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise RequestError(400, "The request target has no form of RFC 9112 section 3.2.")

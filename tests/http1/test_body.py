@@ -1,4 +1,4 @@
-"""The body reader alone: slices, limits, time; and the libraries' own decoders as its oracles."""
+"""The body decoders: pieces, limits, time; and the libraries' decoders as oracles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Outcome = tuple[str, bytes]
 def events(
     pieces: list[bytes], length: int = CHUNKED, limits: Limits | None = None
 ) -> list[BodyEvent]:
-    """Every event of a body that comes in pieces."""
+    """Return every event of a body that arrives in pieces."""
     body, buffer = body_reader(length, limits or Limits()), ReceiveBuffer()
     found: list[BodyEvent] = []
     for piece in pieces:
@@ -71,7 +71,7 @@ def by_h11(data: bytes) -> Outcome:
 
 
 class Collector:
-    """Takes httptools' callbacks."""
+    """Receives the callbacks of httptools."""
 
     def __init__(self) -> None:
         self.content = b""
@@ -90,7 +90,7 @@ def by_httptools(data: bytes) -> Outcome:
     try:
         httptools.HttpRequestParser(collector).feed_data(HEAD + data)
     except httptools.HttpParserError:
-        # What is wrong behind the end of the body is no fault of the body.
+        # An error after the end of the body does not concern the body.
         if not collector.complete:
             return REFUSED, b""
     return (COMPLETE if collector.complete else INCOMPLETE), collector.content
@@ -120,7 +120,8 @@ BODIES = [row.sent[len(HEAD) :] for row in ROWS if len(row.sent) < 1000]
 
 @pytest.mark.parametrize("data", BODIES)
 def test_rows_against_the_oracles(data: bytes) -> None:
-    """What both libraries refuse is refused; what is taken both take, with the same content."""
+    """What both libraries refuse is refused; what is accepted both accept, with the same
+    content."""
     check_against_oracles(data)
 
 
@@ -133,7 +134,7 @@ def test_rows_against_the_oracles(data: bytes) -> None:
 )
 @pytest.mark.slow("soak")
 def test_mutations_against_the_oracles(data: bytes, edits: list[tuple[int, int, bytes]]) -> None:
-    """The same holds for a body in which some bytes are others, or gone, or new."""
+    """The same is true if some bytes of a body are replaced, removed or inserted."""
     for place, width, inserted in edits:
         at = place % (len(data) + 1)
         data = data[:at] + inserted + data[at + width :]
@@ -147,20 +148,20 @@ def test_mutations_against_the_oracles(data: bytes, edits: list[tuple[int, int, 
     trailer=st.sampled_from([b"", b"A: b\r\n", b"A:\r\nB: c\r\n"]),
 )
 def test_well_formed_bodies(chunks: list[bytes], extension: bytes, trailer: bytes) -> None:
-    """Any chunks, with extensions and trailers, are read as their data, by all three."""
+    """Any chunks, with extensions and trailers, decode to their data, with all three decoders."""
     data = b"".join(b"%x%b\r\n%b\r\n" % (len(c), extension, c) for c in chunks)
     data += b"0" + extension + b"\r\n" + trailer + b"\r\n"
     assert ours(data) == by_h11(data) == by_httptools(data) == (COMPLETE, b"".join(chunks))
 
 
 def test_reader_by_length() -> None:
-    """The length says which reader reads."""
+    """The length selects the decoder."""
     assert isinstance(body_reader(CHUNKED, Limits()), ChunkedBody)
     assert isinstance(body_reader(5, Limits()), LengthBody)
 
 
 def test_length_body_is_not_copied() -> None:
-    """Content that comes in pieces of its own is passed on as the objects that came."""
+    """Content that arrives in pieces is returned as the same objects."""
     first, second = b"a" * 1000, b"b" * 1000
     found = events([first, second], 2000)
     assert found[0] is first
@@ -169,7 +170,7 @@ def test_length_body_is_not_copied() -> None:
 
 
 def test_length_body_ends_where_it_says() -> None:
-    """What stands behind the content stays for the next request."""
+    """Bytes after the content stay in the buffer for the next request."""
     buffer = ReceiveBuffer()
     buffer.append(b"helloGET")
     body = LengthBody(5)
@@ -180,7 +181,7 @@ def test_length_body_ends_where_it_says() -> None:
 
 
 def test_chunk_data_is_not_copied() -> None:
-    """A large chunk's data that comes in pieces is passed on as the objects that came."""
+    """The data of a large chunk that arrives in pieces is returned as the same objects."""
     piece = b"a" * 1000
     found = events([b"7d0\r\n", piece, piece, b"\r\n" + END])
     assert found[1] is piece
@@ -188,7 +189,7 @@ def test_chunk_data_is_not_copied() -> None:
 
 
 def test_small_chunks_are_joined() -> None:
-    """Chunks that have come together are given as one."""
+    """Chunks that arrive together are returned as one piece."""
     assert events([b"1\r\na\r\n" * 100 + END]) == [b"a" * 100, END_OF_BODY]
 
 
@@ -209,7 +210,7 @@ VALUE = set(b"\t") | set(range(0x20, 0x7F)) | set(range(0x80, 0x100))
     ],
 )
 def test_which_bytes_may_stand(line: bytes, allowed: set[int]) -> None:
-    """Of all bytes, those of the RFCs' rules are let through and no others."""
+    """Exactly the bytes that the RFCs allow are accepted."""
     assert {byte for byte in range(256) if ours(line % byte)[0] != REFUSED} == allowed
 
 
@@ -228,12 +229,12 @@ def test_which_bytes_may_stand(line: bytes, allowed: set[int]) -> None:
     ],
 )
 def test_parts_of_a_size_line(line: bytes, outcome: str) -> None:
-    """At most sixteen digits, and names and values that are not empty unless quoted."""
+    """A size has at most sixteen digits; names and values are not empty unless quoted."""
     assert ours(line + b"\r\n\r\n")[0] == outcome
 
 
 class Counted(ReceiveBuffer):
-    """A buffer that counts how often something is taken from it."""
+    """A buffer that counts the calls that take something."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -246,7 +247,7 @@ class Counted(ReceiveBuffer):
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(body_size=0), Limits(body_size=100)])
 def test_small_chunks_cost_no_calls(limits: Limits) -> None:
-    """Of plain chunks that are held whole nothing is taken but their end: it would take long."""
+    """Complete chunks without extensions are read without taking each from the buffer."""
     body, buffer = ChunkedBody(limits), Counted()
     lines = [b"1", b"0001"] * 39 + [b"1", b"A", b"b"]
     buffer.append(b"".join(b"%b\r\n%b\r\n" % (n, b"a" * int(n, 16)) for n in lines) + END)
@@ -257,20 +258,20 @@ def test_small_chunks_cost_no_calls(limits: Limits) -> None:
 
 @pytest.mark.parametrize("size", [1, 9, 10, 15, 16, 48, 255, 256, 4095, 65535, 65536, 1048576])
 def test_sizes_of_chunks(size: int) -> None:
-    """A size is hexadecimal, of whatever digits, in either case; the next chunk stands behind."""
+    """A size is hexadecimal, in either case; the next chunk follows it."""
     for line in (b"%x\r\n", b"%X\r\n", b"00%x\r\n", b"%x;a\r\n"):
         data = line % size + b"a" * size + b"\r\n5\r\nhello\r\n" + END
         assert ours(data) == (COMPLETE, b"a" * size + b"hello")
 
 
 def test_very_many_small_chunks_are_not_joined_at_once() -> None:
-    """The number of chunks that are given as one is bounded, and with it the time of a call."""
+    """The number of chunks that one call returns is bounded, and with it the time of a call."""
     found = events([b"1\r\na\r\n" * (MAX_CHUNKS_AT_ONCE + 100) + END])
     assert found == [b"a" * MAX_CHUNKS_AT_ONCE, b"a" * 100, END_OF_BODY]
 
 
 def test_the_limit_counts_over_all_reads() -> None:
-    """Content beyond the limit is not given out, in whatever reads it comes."""
+    """Content beyond the limit is not returned, however it arrives."""
     body, buffer = ChunkedBody(Limits(body_size=5)), ReceiveBuffer()
     buffer.append(b"5\r\nhello\r\n")
     assert body.read(buffer) == b"hello"
@@ -280,7 +281,7 @@ def test_the_limit_counts_over_all_reads() -> None:
 
 
 def test_content_before_a_fault_is_withheld() -> None:
-    """Content with a fault behind it in the same bytes is not given out."""
+    """Content with an error after it in the same bytes is not returned."""
     with pytest.raises(RequestError, match="400"):
         events([b"2\r\nhi\r\nx\r\n"])
 
@@ -312,7 +313,7 @@ def test_content_before_a_fault_is_withheld() -> None:
     ],
 )
 def test_limits(data: bytes, limits: Limits, status: int | None) -> None:
-    """Each limit is met at its number and passed one beyond it; 0 is no limit."""
+    """Each limit accepts its own value and refuses one more; 0 is no limit."""
     for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
         if status is None:
             events(pieces, limits=limits)
@@ -322,7 +323,7 @@ def test_limits(data: bytes, limits: Limits, status: int | None) -> None:
 
 
 def test_extensions_may_be_as_many_as_the_content() -> None:
-    """Extensions are bounded by the content that comes with them, and some bytes more."""
+    """Extensions are bounded by the content that they come with, and some bytes more."""
     per_chunk = b";" + b"a" * 1023
     fair = b"400" + per_chunk + b"\r\n" + b"b" * 1024 + b"\r\n"
     unfair = b"1" + per_chunk + b"\r\nb\r\n"

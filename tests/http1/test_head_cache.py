@@ -1,4 +1,4 @@
-"""What a reader remembers: that it saves work, that it is bounded, and that it changes nothing."""
+"""The head cache: it saves work, it is bounded, and it changes no result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aiowsgi.http1.reader import RequestReader
 
 
 class Counted:
-    """A parser that counts how often it is asked."""
+    """A parser that counts its calls."""
 
     def __init__(self) -> None:
         self.parse_head = head_parser("h11")
@@ -32,7 +32,7 @@ class Counted:
 
 
 def calls_for(*heads: bytes, limits: Limits | None = None) -> int:
-    """How often the library is asked for these requests of one connection."""
+    """Return how often the library parses for these requests of one connection."""
     counted = Counted()
     reader = RequestReader(counted, limits or Limits())
     for one in heads:
@@ -43,7 +43,7 @@ def calls_for(*heads: bytes, limits: Limits | None = None) -> int:
 
 
 KINDS = [head(*[b"A: b"] * number) for number in range(5)]
-"""One more than are remembered."""
+"""One head more than are cached."""
 
 LONGEST = head(b"A: " + b"b" * (4096 - len(head(b"A: "))))
 LONG = head(b"A: " + b"b" * (4097 - len(head(b"A: "))))
@@ -79,10 +79,8 @@ LONG = head(b"A: " + b"b" * (4097 - len(head(b"A: "))))
     ],
 )
 def test_the_library_is_asked_once_for_what_is_alike(heads: list[bytes], calls: int) -> None:
-    """Parsed are only long requests, and those that differ in more than method, target and values.
-
-    But for the values of fields that this server acts upon.
-    """
+    """Only long requests are parsed, and those that differ in more than method, target and values;
+    and those that differ in the value of a field that the server uses."""
     assert calls_for(*heads) == calls
 
 
@@ -109,7 +107,7 @@ def test_the_library_is_asked_once_for_what_is_alike(heads: list[bytes], calls: 
 def test_a_value_that_differs(
     parser: str, line: bytes, value: bytes | int, cut: Callable[[bytes], list[bytes]]
 ) -> None:
-    """It is taken as the grammar has it, and refused where that has no such value."""
+    """A value that differs is read as the syntax allows, and refused if it does not match."""
     stream = head(b"A: first", b"B: c") + head(line, b"B: c", target=b"/a?b")
     reading = read(parser, cut(stream))
     if isinstance(value, int):
@@ -121,7 +119,7 @@ def test_a_value_that_differs(
 
 
 def test_what_is_forgotten_is_parsed_again() -> None:
-    """Behind `forget` nothing of the request before is left."""
+    """After clear_cache() nothing of the last request is kept."""
     counted = Counted()
     reader = RequestReader(counted, Limits())
     for _ in range(2):
@@ -133,7 +131,7 @@ def test_what_is_forgotten_is_parsed_again() -> None:
 
 
 def first(data: bytes, limits: Limits | None = None) -> Request:
-    """What a head is read as on a connection of its own."""
+    """Return how a head is read on a new connection."""
     reader = RequestReader(head_parser("h11"), limits or Limits())
     reader.feed(data)
     request = reader.next_request()
@@ -142,7 +140,7 @@ def first(data: bytes, limits: Limits | None = None) -> Request:
 
 
 def predecessor(data: bytes, limits: Limits | None = None) -> HeadCache:
-    """What remembers that head."""
+    """Return a cache with that head."""
     known = HeadCache(limits or Limits())
     known.store(data, first(data))
     return known
@@ -184,7 +182,7 @@ TWO_FIELDS = head(b"A: b", b"C: d")
     ],
 )
 def test_what_is_recognized(data: bytes, same: bool, similar: bool) -> None:
-    """Known again are the very fields with the same method; and those with other values."""
+    """Heads with the same fields and method are recognised, and heads with other values."""
     known = predecessor(TWO_FIELDS)
     request = first(data) if similar else None
     assert known.latest.match_same(data) == (request if same else None)
@@ -193,7 +191,7 @@ def test_what_is_recognized(data: bytes, same: bool, similar: bool) -> None:
 
 
 def test_which_bytes_are_recognized() -> None:
-    """Of targets and values those are known again that the grammar has, and no fragments."""
+    """Targets and values are recognised if the syntax allows them, without fragments."""
     visible, every = set(range(0x21, 0x7F)), range(256)
     targets = {byte: head(b"A: b", b"C: d", target=b"/a%cb" % byte) for byte in every}
     values = {byte: head(b"A: b", b"C: d%ce" % byte) for byte in every}
@@ -206,7 +204,7 @@ def test_which_bytes_are_recognized() -> None:
 
 
 def test_fields_that_are_the_same_are_the_same_list() -> None:
-    """Whoever keeps what he made of the fields can tell so; a list given out is never changed."""
+    """Equal fields are the same list object, and a list that was returned is never changed."""
     request = first(TWO_FIELDS)
     fields = request.fields.copy()
     known = HeadCache(Limits())
@@ -230,8 +228,7 @@ def test_fields_that_are_the_same_are_the_same_list() -> None:
     ],
 )
 def test_what_is_not_remembered(data: bytes, kin: bytes) -> None:
-    """Behind a request that is long, or whose target has a part in its meaning, none of its kind
-    is."""
+    """After a long request, or one whose target changes its meaning, nothing is recognised."""
     known = predecessor(kin)
     known.store(data, first(data))
     for next_one in (data, kin):
@@ -240,10 +237,10 @@ def test_what_is_not_remembered(data: bytes, kin: bytes) -> None:
 
 
 def test_nothing_is_held_of_what_was_forgotten() -> None:
-    """The memory that a request takes is given back with `forget`."""
+    """clear_cache() frees the memory of a request."""
 
     class Watched(list[tuple[bytes, bytes]]):
-        """A list that can be watched."""
+        """A list that can have a weak reference."""
 
     fields = Watched(first(head()).fields)
     watch = weakref.ref(fields)
@@ -280,7 +277,8 @@ def test_nothing_is_held_of_what_was_forgotten() -> None:
     ],
 )
 def test_what_is_taken_at_once(before: list[bytes], data: bytes, taken: bool) -> None:
-    """It is a whole head like the one before, without a body, where nothing is held."""
+    """The fast path takes one complete head, similar to an earlier one, without a body, if nothing
+    is buffered."""
     reader = RequestReader(head_parser("h11"), Limits())
     for piece in before:
         reader.feed(piece)
@@ -305,7 +303,7 @@ LINE = len(b"GET /longer HTTP/1.1")
     ],
 )
 def test_what_is_within_the_limits_is_not_parsed_again(limits: Limits) -> None:
-    """The limits let pass to their number, and none lets pass all that is remembered at all."""
+    """The limits accept their own value; without limits everything cached is accepted."""
     assert calls_for(FIRST, LONGER, limits=limits) == 1
     assert predecessor(FIRST, limits).latest.match_same(LONGER) is not None
 
@@ -322,14 +320,14 @@ def test_what_is_within_the_limits_is_not_parsed_again(limits: Limits) -> None:
 )
 @pytest.mark.parametrize("parser", PARSERS)
 def test_limits_are_those_of_every_request(parser: str, limits: Limits, status: int | None) -> None:
-    """A request like the one before is held to the limits by its own length."""
+    """A similar request is held to the limits by its own length."""
     for pieces in ([FIRST + LONGER], [FIRST, LONGER]):
         reading = read(parser, pieces, limits)
         assert (len(reading.requests), reading.status) == (1 if status else 2, status)
 
 
 def test_known_names_are_bounded() -> None:
-    """Clients that invent names fill no memory."""
+    """Clients that invent field names do not fill the memory."""
     parse_head = head_parser("h11")
     long = b"X-" + b"a" * semantics._MAX_CACHED_NAME_LENGTH
     for number in range(semantics._MAX_CACHED_NAMES + 100):

@@ -1,4 +1,4 @@
-"""The two libraries behind their one interface."""
+"""The two parser libraries behind their common interface."""
 
 import sys
 
@@ -29,7 +29,7 @@ LINES = b"GET /a?b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n"
     ],
 )
 def test_parts(parser: str, line: bytes, field: tuple[bytes, bytes]) -> None:
-    """A head gives method, target, version and fields with their values stripped."""
+    """A head is parsed to method, target, version and fields with stripped values."""
     fields = [(b"Host", b"x"), field]
     assert head_parser(parser)(LINES % line) == RawHead(b"GET", b"/a?b", b"1.1", fields)
 
@@ -48,13 +48,13 @@ def test_parts(parser: str, line: bytes, field: tuple[bytes, bytes]) -> None:
     ],
 )
 def test_library_errors_are_translated(parser: str, head: bytes, fault: str) -> None:
-    """What the library refuses or finds incomplete is a RequestError of status 400."""
+    """What the library refuses or finds incomplete is a RequestError with status 400."""
     with pytest.raises(RequestError, match=f"400.*{fault}"):
         head_parser(parser)(head)
 
 
 def test_h11_may_not_join_lines() -> None:
-    """Where h11 reads other fields than stand there, a head with framing fields is refused."""
+    """If h11 reads other fields than were sent, a head with framing fields is refused."""
     with pytest.raises(RequestError, match=r"400.*ambiguous"):
         h11_parser.parse_head(
             b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nA: b\r\n c: d\r\n\r\n"
@@ -63,7 +63,7 @@ def test_h11_may_not_join_lines() -> None:
 
 @pytest.mark.parametrize("name", [b"Content-Length", b"Transfer-Encoding"])
 def test_h11_may_not_rewrite_values(name: bytes) -> None:
-    """What h11 makes of framing fields is not handed out, but what was sent."""
+    """The values of framing fields are returned as they were sent, not as h11 rewrites them."""
     value = {b"Content-Length": b"2, 2", b"Transfer-Encoding": b"CHUNKED"}[name]
     raw = h11_parser.parse_head(b"GET / HTTP/1.1\r\nHost: x\r\n%b: %b\r\n\r\n" % (name, value))
     assert raw.fields[-1] == (name, value)
@@ -71,13 +71,13 @@ def test_h11_may_not_rewrite_values(name: bytes) -> None:
 
 @pytest.mark.parametrize("method", [b"BREW", b"CONNECT", b"SOURCE", b"PRI", b"get", b"M!"])
 def test_httptools_takes_any_method(method: bytes) -> None:
-    """A method that llhttp has never heard of, or takes for more than one, is a method."""
+    """A method that llhttp does not know, or treats specially, is a method like any other."""
     raw = httptools_parser.parse_head(method + b" / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert raw == RawHead(method, b"/", b"1.1", [(b"Host", b"x")])
 
 
 def test_httptools_upgrade_is_a_request() -> None:
-    """An upgrade does not keep its fields from being read."""
+    """The fields of an upgrade are read."""
     raw = httptools_parser.parse_head(
         b"POST / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n"
         b"Content-Length: 5\r\n\r\n"
@@ -91,21 +91,21 @@ def test_httptools_upgrade_is_a_request() -> None:
 
 
 def test_head_parser_by_name() -> None:
-    """Each name gives its library; auto gives the fast one where it is installed."""
+    """Each name selects its library; auto selects httptools if it is installed."""
     assert head_parser("h11") is h11_parser.parse_head
     assert head_parser("httptools") is httptools_parser.parse_head
     assert head_parser("auto") is httptools_parser.parse_head
 
 
 def test_unknown_parser() -> None:
-    """Another name is the operator's error, and the message says which names there are."""
+    """Another name is a ConfigError that lists the names."""
     with pytest.raises(ConfigError, match="auto, h11, httptools"):
         head_parser("llhttp")
 
 
 @pytest.fixture
 def without_httptools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interpreter in which httptools is not installed."""
+    """An interpreter without httptools."""
     monkeypatch.delitem(sys.modules, "aiowsgi.http1.httptools_parser")
     monkeypatch.delattr("aiowsgi.http1.httptools_parser")
     monkeypatch.setitem(sys.modules, "httptools", None)
@@ -113,12 +113,12 @@ def without_httptools(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_httptools")
 def test_auto_without_httptools() -> None:
-    """Without the extra, auto gives h11."""
+    """Without httptools, auto selects h11."""
     assert head_parser("auto") is h11_parser.parse_head
 
 
 @pytest.mark.usefixtures("without_httptools")
 def test_httptools_without_httptools() -> None:
-    """Without the extra, asking for it is the operator's error, and the message says the remedy."""
+    """Without httptools, asking for it is a ConfigError that says how to install it."""
     with pytest.raises(ConfigError, match=r"pip install aiowsgi\[fast\]"):
         head_parser("httptools")

@@ -1,4 +1,4 @@
-"""Laws of the reader, for any stream and any split of it."""
+"""Properties of the reader, for any stream and any split of it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CUTS = st.lists(st.integers(0, 5000), max_size=12)
 def test_any_split_of_valid_requests(
     stream: list[tuple[bytes, tuple[str, str, bytes]]], cuts: list[int]
 ) -> None:
-    """However a stream of valid requests is split, the same requests and bodies come out."""
+    """A stream of valid requests gives the same requests and bodies, however it is split."""
     sent = b"".join(request for request, _ in stream)
     for parser in PARSERS:
         reading = read(parser, split_at(sent, cuts))
@@ -81,7 +81,7 @@ EDITS = st.lists(
 def test_any_mutation_is_read_alike(
     stream: bytes, edits: list[tuple[int, int, bytes]], cuts: list[int], limits: Limits
 ) -> None:
-    """Whatever the bytes: both parsers and any split give the same requests and refusals."""
+    """For any bytes, both parsers and any split give the same requests and refusals."""
     for place, width, inserted in edits:
         at = place % (len(stream) + 1)
         stream = stream[:at] + inserted + stream[at + width :]

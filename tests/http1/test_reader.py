@@ -1,4 +1,4 @@
-"""The reader as a state machine; what it reads is the wire table's business."""
+"""The reader's states; the bytes that it accepts are rows of the wire table."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ GET = head()
 
 @pytest.fixture(params=PARSERS)
 def reader(request: pytest.FixtureRequest) -> RequestReader:
-    """A reader of each parser."""
+    """A reader with each parser."""
     return RequestReader(head_parser(request.param), Limits())
 
 
 def test_a_request_without_a_body(reader: RequestReader) -> None:
-    """A request without a body ends at once, and the next is waited for."""
+    """A request without a body ends at once, and the next one is expected."""
     assert reader.next_request() is None
     reader.feed(GET)
     request = reader.next_request()
@@ -40,7 +40,7 @@ def test_a_request_without_a_body(reader: RequestReader) -> None:
 
 
 def test_later_requests_stay_unparsed(reader: RequestReader) -> None:
-    """Bytes of a later request are held and counted, and looked at in their turn."""
+    """Bytes of a later request are buffered and counted, and parsed when it is their turn."""
     reader.feed(GET + b"GET /a\r")
     assert reader.buffered == len(GET) + 7
     assert reader.next_request() is not None
@@ -53,7 +53,7 @@ def test_later_requests_stay_unparsed(reader: RequestReader) -> None:
 
 
 def test_started(reader: RequestReader) -> None:
-    """A request has started once a byte of it has come, an empty line before it not being one."""
+    """A request has started when a byte of it has arrived; an empty line is not part of one."""
     assert not reader.started
     reader.feed(b"\r\n")
     assert reader.next_request() is None
@@ -72,7 +72,7 @@ def test_started(reader: RequestReader) -> None:
 
 
 def test_a_body_in_pieces(reader: RequestReader) -> None:
-    """A body is given as it comes, then its end, then the next request."""
+    """A body is returned as it arrives, then its end, then the next request."""
     reader.feed(post(b"Content-Length: 4", body=b"ab"))
     assert reader.next_request() is not None
     assert reader.next_body() == b"ab"
@@ -86,7 +86,7 @@ def test_a_body_in_pieces(reader: RequestReader) -> None:
 
 
 def test_a_body_may_go_another_way(reader: RequestReader) -> None:
-    """What is ahead can be taken past the reader, where its size is known and nothing is held."""
+    """Body bytes can bypass the reader if their number is known and nothing is buffered."""
     reader.feed(post(b"Content-Length: 10"))
     assert reader.next_request() is not None
     assert reader.body_remaining == 10
@@ -104,7 +104,7 @@ def test_a_body_may_go_another_way(reader: RequestReader) -> None:
 
 
 def test_a_chunked_body_goes_no_other_way(reader: RequestReader) -> None:
-    """Nobody knows how much of it is ahead."""
+    """The number of remaining bytes of a chunked body is unknown."""
     reader.feed(post(b"Transfer-Encoding: chunked"))
     assert reader.next_request() is not None
     assert reader.body_remaining == 0
@@ -114,7 +114,7 @@ def test_a_chunked_body_goes_no_other_way(reader: RequestReader) -> None:
 
 
 def test_nothing_behind_the_last_request(reader: RequestReader) -> None:
-    """Behind a request that closes there is none; what was sent there is dropped."""
+    """After a request that closes the connection there is no other; later bytes are dropped."""
     reader.feed(head(b"Connection: close") + SECOND)
     assert reader.next_request() is not None
     assert reader.next_body() is END_OF_BODY
@@ -126,7 +126,7 @@ def test_nothing_behind_the_last_request(reader: RequestReader) -> None:
 
 
 def test_a_fault_is_for_ever(reader: RequestReader) -> None:
-    """After a refusal every call refuses again, and nothing more is held."""
+    """After a refusal every call raises it again, and no more bytes are buffered."""
     reader.feed(b"GET /\r\n" + SECOND)
     for _ in range(3):
         with pytest.raises(RequestError) as first:
@@ -139,7 +139,7 @@ def test_a_fault_is_for_ever(reader: RequestReader) -> None:
 
 
 def test_a_fault_in_a_body_is_for_ever(reader: RequestReader) -> None:
-    """The same holds where the fault is in a body."""
+    """The same is true after an error in a body."""
     reader.feed(post(b"Transfer-Encoding: chunked", body=b"x\r\n") + SECOND)
     assert reader.next_request() is not None
     for call in (reader.next_body, reader.next_body, reader.next_request):
@@ -148,7 +148,7 @@ def test_a_fault_in_a_body_is_for_ever(reader: RequestReader) -> None:
 
 
 def test_out_of_turn(reader: RequestReader) -> None:
-    """Asking for a body before a request, or for a request before the body's end, is a bug."""
+    """Calling next_body() before a request, or next_request() before its body's end, is a bug."""
     with pytest.raises(RuntimeError):
         reader.next_body()
     reader.feed(post(b"Content-Length: 1"))
@@ -168,7 +168,7 @@ def test_out_of_turn(reader: RequestReader) -> None:
     ],
 )
 def test_a_library_that_reads_otherwise(lie: RawHead) -> None:
-    """Where the library's reading is not ours, the request is refused."""
+    """If the library's result differs from the syntax check, the request is refused."""
     reader = RequestReader(lambda _: lie, Limits())
     reader.feed(GET * 2)
     with pytest.raises(RequestError, match="ambiguous") as caught:
@@ -178,7 +178,7 @@ def test_a_library_that_reads_otherwise(lie: RawHead) -> None:
 
 
 def test_a_library_that_refuses_what_is_good() -> None:
-    """Where only the library finds a fault, its refusal stands."""
+    """If only the library finds an error, its refusal is the answer."""
 
     def refuse(_: bytes) -> RawHead:
         raise RequestError(400, "I do not like it.")
@@ -190,7 +190,7 @@ def test_a_library_that_refuses_what_is_good() -> None:
 
 
 def test_limits_are_those_of_the_options() -> None:
-    """Where none are given, the limits are those that the server has by default."""
+    """The default limits are those of the options."""
     config = Config()
     assert Limits() == Limits(
         request_line=config.limit_request_line,
@@ -201,7 +201,7 @@ def test_limits_are_those_of_the_options() -> None:
 
 
 def test_idle_memory() -> None:
-    """An idle reader takes at most five hundred bytes."""
+    """An idle reader occupies at most five hundred bytes."""
     parse_head, limits = head_parser("httptools"), Limits()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -211,7 +211,7 @@ def test_idle_memory() -> None:
     assert used / len(readers) <= 500
 
 
-# Inputs as bad as known. No read of a socket brings more than 256 KiB.
+# The worst inputs known. No read of a socket brings more than 256 KiB.
 HARD = {
     "many-fields": head(*[b"A:b"] * 16_000),
     "one-value": head(b"A: " + b"b" * 65_000),
@@ -242,7 +242,7 @@ HARD = {
 @pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize("name", HARD)
 def test_time_of_one_request(name: str, parser: str) -> None:
-    """No bytes that one read can bring take more than 50 ms to the next answer."""
+    """No bytes of one read delay the next answer by more than 50 ms."""
     reader = RequestReader(head_parser(parser), Limits())
     reader.feed(HARD[name])
     for call in (reader.next_request, reader.next_body):
@@ -268,7 +268,7 @@ def _many_lines(size: int) -> bytes:
 def test_a_section_byte_by_byte_takes_linear_time(
     parser: str, section: Callable[[int], bytes]
 ) -> None:
-    """A header section of 64 KiB that comes byte by byte costs about the same for each byte."""
+    """A head of 64 KiB that arrives byte by byte costs about the same for each byte."""
 
     def cost(size: int) -> float:
         pieces = in_pieces(section(size), 1)
@@ -307,7 +307,7 @@ _SIMILAR = st.builds(
 @settings(deadline=None, derandomize=True, max_examples=300)
 @pytest.mark.slow("soak")
 def test_what_went_before_changes_nothing(parser: str, heads: list[bytes]) -> None:
-    """A request on a kept connection is read as the first one of a connection would be."""
+    """A request on a reused connection is read like the first one."""
     parse_head = head_parser(parser)
     limits = Limits(request_line=80, header_size=200)
     kept = RequestReader(parse_head, limits)
@@ -319,7 +319,7 @@ def test_what_went_before_changes_nothing(parser: str, heads: list[bytes]) -> No
 
 
 def outcome(reader: RequestReader, data: bytes) -> Request | int:
-    """The request that a head is read as, or the status that refuses it."""
+    """Return the request, or the status that refuses it."""
     try:
         reader.feed(data)
         request = reader.next_request()
@@ -331,7 +331,7 @@ def outcome(reader: RequestReader, data: bytes) -> Request | int:
 
 
 def test_nothing_is_remembered_for_long(reader: RequestReader) -> None:
-    """What is kept of a request for the next one can be given up, and is not needed."""
+    """The cache can be cleared at any time."""
     for _ in range(2):
         reader.feed(GET)
         assert reader.next_request() is not None
@@ -353,7 +353,8 @@ def test_nothing_is_remembered_for_long(reader: RequestReader) -> None:
     ],
 )
 def test_one_empty_line_in_pieces(parser: str, pieces: list[bytes], status: int | None) -> None:
-    """One empty line before a request is skipped, and no second one, wherever the pieces end."""
+    """One empty line before a request is skipped and a second one is refused, however the bytes are
+    split."""
     reading = read(parser, pieces)
     assert reading.status == status
     whole = status is None and GET[-4:] in b"".join(pieces)

@@ -8,7 +8,7 @@ from aiowsgi.http1.receive_buffer import ReceiveBuffer
 
 
 def test_the_delivered_object_is_not_copied() -> None:
-    """Bytes that come whole and are taken whole are the object that was delivered."""
+    """Bytes that arrive and are taken whole are the same object."""
     delivered = b"GET / HTTP/1.1\r\n\r\n"
     buffer = ReceiveBuffer()
     buffer.append(delivered)
@@ -18,7 +18,7 @@ def test_the_delivered_object_is_not_copied() -> None:
 
 
 def test_clear() -> None:
-    """Nothing is held behind clear()."""
+    """After clear() the buffer is empty."""
     buffer = ReceiveBuffer()
     buffer.append(b"a")
     buffer.append(b"b")
@@ -28,7 +28,7 @@ def test_clear() -> None:
 
 
 def test_what_stands_behind_a_taken_byte() -> None:
-    """Bytes that end with a mark are taken without those that were taken before."""
+    """take_through() returns the bytes up to the mark, without bytes taken before."""
     buffer = ReceiveBuffer()
     buffer.append(b"xab\r\n")
     assert buffer.take(1) == b"x"
@@ -36,7 +36,7 @@ def test_what_stands_behind_a_taken_byte() -> None:
 
 
 def test_bytes_are_joined_once() -> None:
-    """What comes is copied behind what is held, which stays where it is."""
+    """New bytes are appended; the bytes in the buffer are not moved."""
     buffer = ReceiveBuffer()
     buffer.append(b"a")
     buffer.append(b"b")
@@ -47,7 +47,7 @@ def test_bytes_are_joined_once() -> None:
 
 
 def test_joined_bytes_are_let_go_when_taken() -> None:
-    """What was taken off bytes that had to be joined takes no memory any more."""
+    """Bytes that were taken from a joined buffer occupy no memory."""
     buffer = ReceiveBuffer()
     buffer.append(b"ab")
     buffer.append(b"cd")
@@ -70,7 +70,7 @@ CALLS = st.lists(
 
 
 def oracle(held: bytes, call: str, argument: int | bytes) -> tuple[object, bytes]:
-    """What a call gives, and what is held behind it."""
+    """Return the result of a call, and the content of the buffer."""
     if isinstance(argument, bytes):
         if call == "append":
             return None, held + argument
@@ -89,7 +89,7 @@ def oracle(held: bytes, call: str, argument: int | bytes) -> tuple[object, bytes
 @given(calls=CALLS)
 @pytest.mark.slow("soak")
 def test_any_calls_are_those_of_bytes(calls: list[tuple[str, int | bytes]]) -> None:
-    """Whatever is called in whatever order, the buffer is a string of bytes with a front."""
+    """Any sequence of calls behaves like a string of bytes."""
     buffer, held = ReceiveBuffer(), b""
     for call, argument in calls:
         arguments = {"peek": (1, argument), "find": (b"\n", argument)}.get(call, (argument,))

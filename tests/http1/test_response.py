@@ -1,4 +1,4 @@
-"""Heads of responses, byte for byte, and against the client sides of h11 and httptools."""
+"""Response heads, byte for byte, and against the client sides of h11 and httptools."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
 
 def context(*, head_only=False, http_11=True, keep_alive=True, date="", server=""):
-    """A context that says no more than it is told."""
+    """A context with the given facts only."""
     return response_context(
         head_only=head_only, http_11=http_11, keep_alive=keep_alive, date=date, server=server
     )
@@ -136,7 +136,7 @@ LENGTH_3 = [("Content-Length", "3")]
     ],
 )
 def test_head(given, lines, framing, length, kept):
-    """Status, fields, what is known of the body and the context make these bytes."""
+    """Status, fields, body length and context determine these bytes."""
     made = head(**given)
     expected = "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode("latin-1")
     assert made.data == expected
@@ -175,7 +175,7 @@ def test_statuses_without_a_body(status, fields, lines, body_length):
     ],
 )
 def test_status_line(status, line):
-    """A code, a space, a reason that may be empty (RFC 9112 section 4)."""
+    """A status is a code, a space, and a reason that may be empty (RFC 9112 section 4)."""
     assert head(status).data.startswith(f"HTTP/1.1 {line}\r\n".encode("latin-1"))
 
 
@@ -205,7 +205,7 @@ def test_status_line(status, line):
     ],
 )
 def test_a_malformed_status_is_the_applications_error(status):
-    """It is refused where it is given."""
+    """A malformed status is refused when it is passed."""
     with pytest.raises(ApplicationError):
         check_head(status, [])
 
@@ -252,7 +252,7 @@ def test_a_malformed_status_is_the_applications_error(status):
     ],
 )
 def test_a_field_that_cannot_be_sent_is_the_applications_error(fields):
-    """What could split a message, or speaks of a connection, never leaves."""
+    """Fields that could split the message or change the connection are never sent."""
     with pytest.raises(ApplicationError):
         check_head("200 OK", fields)
     with pytest.raises(ApplicationError):
@@ -278,7 +278,7 @@ TEXT = set("\t") | set(map(chr, range(0x20, 0x7F))) | set(map(chr, range(0x80, 0
     ],
 )
 def test_which_characters_may_stand(status, name, value, allowed):
-    """Of all characters, those of the RFCs' rules are let through and no others."""
+    """Exactly the characters that the RFCs allow are accepted."""
 
     def taken(character):
         try:
@@ -294,7 +294,7 @@ def test_which_characters_may_stand(status, name, value, allowed):
 
 @pytest.mark.parametrize("digits", [1, 19])
 def test_the_longest_content_length(digits):
-    """Nineteen digits are taken, which is more than there will ever be."""
+    """Content-Length may have nineteen digits."""
     assert check_head("200 OK", [("Content-Length", "9" * digits)]).content_length == (
         10**digits - 1
     )
@@ -315,7 +315,7 @@ def test_the_longest_content_length(digits):
     ],
 )
 def test_the_error_says_what_is_wrong(status, fields, message):
-    """Whoever wrote the application finds the fault by its message."""
+    """The message names what the application did wrong."""
     with pytest.raises(ApplicationError, match=message):
         check_head(status, fields)
 
@@ -356,7 +356,7 @@ def test_other_proxy_fields_are_sent() -> None:
 
 
 def test_the_lines_of_interim_responses_are_checked_too():
-    """An early hint cannot split the message either."""
+    """The fields of an early hint are checked too."""
     assert check_fields([("Link", "<a>"), ("X", "")]) == "Link: <a>\r\nX: \r\n"
     assert check_fields([]) == ""
     # RFC 9110 section 8.6: no Content-Length with a status of 1xx.
@@ -402,7 +402,7 @@ def test_dates_are_english_in_every_locale():
 )
 @pytest.mark.parametrize("head_only", [False, True])
 def test_the_servers_own_answers(status, head_only):
-    """Whole, plain text, with a reason; HEAD is told the length alone."""
+    """The server's own responses are complete plain text; HEAD gets the length only."""
     made = error_response(
         status, "Because.", context(head_only=head_only, keep_alive=False), [("Retry-After", "1")]
     )
@@ -419,15 +419,15 @@ def test_the_servers_own_answers(status, head_only):
 
 
 def test_a_status_without_a_phrase_of_ours():
-    """There is a reason phrase for it all the same."""
+    """An unknown status gets a reason phrase."""
     assert reason_phrase(418) == "Unknown"
 
 
-# Two other minds
+# Other implementations
 
 
 class Recorder:
-    """What httptools' response parser calls back with."""
+    """Receives the callbacks of httptools' response parser."""
 
     def __init__(self):
         self.fields, self.body, self.complete = [], b"", 0
@@ -464,7 +464,7 @@ codes = st.integers(200, 599).filter(lambda code: code not in (204, 304))
     st.sampled_from(["known", "promised", "chunked"]),
 )
 def test_whatever_is_sent_is_read_back_the_same_by_two_others(code, reason, fields, blocks, how):
-    """h11's and httptools' clients see the status, the fields and the body that were given."""
+    """The clients of h11 and httptools read the status, fields and body that were passed."""
     body = b"".join(blocks)
     given = [*fields, ("Content-Length", str(len(body)))] if how == "promised" else fields
     made = head(f"{code} {reason}", given, len(body) if how == "known" else None)
@@ -499,7 +499,7 @@ def test_whatever_is_sent_is_read_back_the_same_by_two_others(code, reason, fiel
 @pytest.mark.parametrize("first", ["0", "3"])
 @pytest.mark.parametrize("second", ["0", "3"])
 def test_content_length_is_said_once(first, second):
-    """By the application once, whatever it says, and by nobody else besides."""
+    """Content-Length is sent once, and the application may pass it once."""
     with pytest.raises(ApplicationError, match="more than once"):
         check_head("200 OK", [("Content-Length", first), ("content-length", second)])
     for head_only in (False, True):
@@ -508,10 +508,10 @@ def test_content_length_is_said_once(first, second):
 
 
 RENAMED = {413: "Content Too Large", 414: "URI Too Long"}
-"""By RFC 9110, and in later versions of Python only."""
+"""The names of RFC 9110, which only later versions of Python have."""
 
 
 @pytest.mark.parametrize("status", response_module._REASONS)
 def test_phrases_are_those_of_the_standards(status):
-    """The server's own answers have the reason phrases that everybody knows."""
+    """The server's own responses have the standard reason phrases."""
     assert reason_phrase(status) == RENAMED.get(status, HTTPStatus(status).phrase)

@@ -1,4 +1,4 @@
-"""What a header section means, beyond what the wire table can see."""
+"""The meaning of request heads, as far as the wire table cannot show it."""
 
 import pytest
 from reading import PARSERS, read
@@ -11,7 +11,7 @@ from aiowsgi.http1.reader import RequestReader
 
 
 def request(parser: str, sent: bytes, limits: Limits | None = None) -> Request:
-    """The first request of a stream."""
+    """Return the first request of a stream."""
     reader = RequestReader(head_parser(parser), limits or Limits())
     reader.feed(sent)
     found = reader.next_request()
@@ -21,7 +21,7 @@ def request(parser: str, sent: bytes, limits: Limits | None = None) -> Request:
 
 @pytest.mark.parametrize("parser", PARSERS)
 def test_plain_request(parser: str) -> None:
-    """Every fact of a request is as it was sent."""
+    """Every attribute of a request is as it was sent."""
     sent = head(b"X-A: 1", b"x-a:\t2 ", target=b"/a%20b?c=d&e", host=b"h:80")
     assert request(parser, sent) == Request(
         method="GET",
@@ -40,14 +40,14 @@ def test_plain_request(parser: str) -> None:
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("parser", PARSERS)
 def test_version(version: str, parser: str) -> None:
-    """The version is as SERVER_PROTOCOL has it."""
+    """The version has the form of SERVER_PROTOCOL."""
     found = request(parser, head(version=f"HTTP/{version}".encode()))
     assert found.version == f"HTTP/{version}"
 
 
 @pytest.mark.parametrize("parser", PARSERS)
 def test_absolute_form_replaces_host(parser: str) -> None:
-    """The authority of the target is the host, also in the fields, where it stands once."""
+    """The authority of the target is the host, and the only Host field."""
     sent = head(b"A: b", target=b"http://a.example:81/p?q", host=b"b.example")
     found = request(parser, sent)
     assert (found.host, found.path, found.query) == ("a.example:81", "/p", "q")
@@ -57,7 +57,7 @@ def test_absolute_form_replaces_host(parser: str) -> None:
 
 @pytest.mark.parametrize("parser", PARSERS)
 def test_absolute_form_gives_host_to_1_0(parser: str) -> None:
-    """An HTTP/1.0 request without Host gets the authority of its target for one."""
+    """An HTTP/1.0 request without Host gets the authority of its target."""
     found = request(parser, b"GET http://a.example/ HTTP/1.0\r\n\r\n")
     assert found.fields == [(b"Host", b"a.example")]
 
@@ -71,7 +71,7 @@ def test_absolute_form_gives_host_to_1_0(parser: str) -> None:
         (post(b"Transfer-Encoding: CHUNKED"), (CHUNKED, True, False)),
         (post(b"Expect: 100-Continue", b"Content-Length: 1"), (1, True, True)),
         (post(b"Expect: 100-continue", b"Transfer-Encoding: chunked"), (CHUNKED, True, True)),
-        # Nothing is to come, so that nothing need be asked for.
+        # No body follows, so the client need not be asked for it.
         (post(b"Expect: 100-continue"), (0, True, False)),
         (
             post(b"Expect: 100-continue", b"Content-Length: 1", version=b"HTTP/1.0"),
@@ -90,7 +90,7 @@ def test_framing_and_persistence(sent: bytes, facts: tuple[int, bool, bool], par
 
 @pytest.mark.parametrize("parser", PARSERS)
 def test_body_size_limit(parser: str) -> None:
-    """A Content-Length at the limit is taken and one beyond it refused; 0 is no limit."""
+    """A Content-Length at the limit is accepted and one beyond it refused; 0 is no limit."""
     sent = post(b"Content-Length: 999999999999999999")
     assert request(parser, sent, Limits(body_size=0)).content_length == 999999999999999999
     assert request(parser, sent, Limits(body_size=999999999999999999)).content_length
@@ -100,7 +100,7 @@ def test_body_size_limit(parser: str) -> None:
 
 @pytest.mark.parametrize("parser", PARSERS)
 def test_first_of_several_faults(parser: str) -> None:
-    """Of several faults the same one is answered, whatever the library would see first."""
+    """Of several errors both libraries report the same one."""
     sent = head(b"Transfer-Encoding: gzip, chunked", b"Content-Length: x", host=b"a b")
     assert read(parser, [sent]).status == 400
     sent = head(b"Expect: x", b"Transfer-Encoding: gzip, chunked")
@@ -122,13 +122,13 @@ def test_first_of_several_faults(parser: str) -> None:
     ],
 )
 def test_a_coding_that_is_not_ours(coding: bytes, status: int, parser: str) -> None:
-    """Codings before chunked are not implemented; but each must be one, and chunked the last."""
+    """Codings before chunked are not implemented; each must be a token, and chunked the last."""
     assert read(parser, [post(b"Transfer-Encoding: " + coding)]).status == status
 
 
 @pytest.mark.parametrize("parser", PARSERS)
 def test_nothing_is_known_of_a_body_before_it_comes(parser: str) -> None:
-    """Behind a head with a length, the reader asks for data."""
+    """After a head with a length, the reader needs data."""
     reader = RequestReader(head_parser(parser), Limits())
     reader.feed(post(b"Content-Length: 1"))
     assert reader.next_request() is not None

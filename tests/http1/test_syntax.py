@@ -1,4 +1,4 @@
-"""The gate on raw header sections: the one match and the walk line by line must agree."""
+"""The syntax check: the regular expression and the line-by-line check must agree."""
 
 import pytest
 from hypothesis import given, settings
@@ -46,12 +46,12 @@ def verdict_of_walk(head: bytes, limits: Limits) -> int | None:
 
 
 def test_outline() -> None:
-    """A good section gives method, target, version and the number of its field lines."""
+    """A valid head returns method, target, version and the number of field lines."""
     assert check_head(GOOD, Limits()) == (b"GET", b"/a", b"1.1", 3)
 
 
 def test_split_fields_strips_values_only() -> None:
-    """Our own reading of the fields starts behind the request line and strips the values."""
+    """split_fields() starts after the request line and strips the values."""
     for visible in range(0x21, 0x7F):
         value = b"%c %c" % (visible, visible)
         head = b"GET http://a/ HTTP/1.1\r\nHost: x\r\nA:%b \r\nC: \t\r\n\r\n" % value
@@ -76,7 +76,7 @@ OBS_TEXT = set(range(0x80, 0x100))
     ],
 )
 def test_which_bytes_may_stand(head: bytes, allowed: set[int]) -> None:
-    """Of all bytes, those of the RFCs' rules are let through and no others."""
+    """Exactly the bytes that the RFCs allow are accepted."""
     for verdict in (verdict_of_match, verdict_of_walk):
         assert {byte for byte in range(256) if verdict(head % byte, Limits()) is None} == allowed
 
@@ -104,7 +104,7 @@ def test_what_is_a_version(head: bytes, digits: bytes) -> None:
     ],
 )
 def test_what_may_not_be_missing(head: bytes) -> None:
-    """No part of a line can be empty but a value, and no line ends with a bare LF."""
+    """No part of a line except a value may be empty, and no line ends with a bare LF."""
     assert verdict_of_match(head, Limits()) == verdict_of_walk(head, Limits()) == 400
 
 
@@ -116,7 +116,7 @@ def test_what_may_not_be_missing(head: bytes) -> None:
         (Limits(request_line=14), 414),
         (Limits(header_size=len(GOOD)), None),
         (Limits(header_size=len(GOOD) - 1), 431),
-        # A request line beyond the bound on the section alone is too long a request line.
+        # A request line longer than the limit on the head is too long a request line.
         (Limits(header_size=14), 414),
         (Limits(request_line=0, header_size=14), 414),
         (Limits(request_line=1), 414),
@@ -128,7 +128,7 @@ def test_what_may_not_be_missing(head: bytes) -> None:
     ],
 )
 def test_limits(limits: Limits, status: int | None) -> None:
-    """Each limit is met at its number, and passed one beyond it; 0 is no limit."""
+    """Each limit accepts its own value and refuses one more; 0 is no limit."""
     assert verdict_of_match(GOOD, limits) == status
     assert verdict_of_walk(GOOD, limits) == status
 
@@ -155,7 +155,7 @@ def test_limits(limits: Limits, status: int | None) -> None:
     ],
 )
 def test_an_incomplete_section(held: bytes, limits: Limits, status: int | None) -> None:
-    """A fault in an incomplete section is found when its line ends, or a bound is passed."""
+    """An error in an incomplete head is found when its line ends, or when a limit is exceeded."""
     buffer, check = ReceiveBuffer(), LineCheck(limits)
     found = None
     for i in range(len(held)):
@@ -172,7 +172,7 @@ def test_an_incomplete_section(held: bytes, limits: Limits, status: int | None) 
 
 
 def test_no_limit_holds_anything() -> None:
-    """Without limits an incomplete request line of any length is waited for."""
+    """Without limits, a request line may have any length."""
     held = ReceiveBuffer()
     held.append(b"GET /" + b"a" * 100_000)
     check = LineCheck(Limits(0, 0, 0, 0))
@@ -196,7 +196,7 @@ EDITS = st.lists(
 def test_match_and_walk_agree(
     head: bytes, edits: list[tuple[int, int, bytes]], limits: Limits
 ) -> None:
-    """What the one match lets through, the walk lets through, and nothing else."""
+    """The regular expression and the line-by-line check accept the same heads."""
     body = head[:-4]
     for place, width, inserted in edits:
         at = place % (len(body) + 1)

@@ -1,4 +1,4 @@
-"""Request-targets taken apart; the refusals are rows of the wire table."""
+"""Splitting request-targets; refusals are rows of the wire table."""
 
 import pytest
 
@@ -29,12 +29,12 @@ from aiowsgi.http1.target import check_authority, parse_target
     ],
 )
 def test_parts(method: str, target: str, parts: tuple[str, str, str | None]) -> None:
-    """A target gives path and query undecoded, and the authority of an absolute-form."""
+    """A target is split into path and query, undecoded, and the authority of an absolute-form."""
     assert parse_target(method, target) == parts
 
 
 def taken(authority: str) -> bool:
-    """Whether it is let through."""
+    """Return whether the host is accepted."""
     try:
         check_authority(authority)
     except RequestError:
@@ -60,7 +60,7 @@ LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     ],
 )
 def test_which_characters_may_stand(authority: str, allowed: set[str]) -> None:
-    """Of all characters, those of RFC 3986 are let through and no others, nor a comma."""
+    """Exactly the characters that RFC 3986 allows are accepted, except the comma."""
     assert {c for c in map(chr, range(0x180)) if taken(authority.format(c))} == allowed
 
 
@@ -90,5 +90,5 @@ def test_which_characters_may_stand(authority: str, allowed: set[str]) -> None:
     ],
 )
 def test_lengths_and_ports(authority: str, is_taken: bool) -> None:
-    """A name of at most 255 characters; a port of five digits, or none; IPv6 in brackets."""
+    """A name has at most 255 characters, a port at most five digits; IPv6 is in brackets."""
     assert taken(authority) is is_taken

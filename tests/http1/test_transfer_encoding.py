@@ -1,4 +1,4 @@
-"""Transfer-Encoding mutated in thousands of ways, with a hidden request behind each."""
+"""Transfer-Encoding in thousands of mutations, with a hidden request after each."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_there_are_a_few_thousand() -> None:
 
 @pytest.mark.parametrize("frame", [_beside_length, _beside_chunked, _before_chunked, _alone])
 def test_no_mutation_uncovers_the_hidden_request(frame: object) -> None:
-    """Whatever the line: both parsers agree, and the request inside the body is not seen."""
+    """For any line, both parsers agree, and the request inside the body is not seen."""
     assert callable(frame)
     for line in LINES:
         one, other = readings(frame(line))
@@ -139,7 +139,7 @@ def test_no_mutation_uncovers_the_hidden_request(frame: object) -> None:
 
 @pytest.mark.parametrize("frame", [_beside_length, _beside_chunked, _before_chunked])
 def test_a_mutation_is_refused_or_another_field(frame: object) -> None:
-    """Beside framing that is good, a line is either refused at once or has no bearing on it."""
+    """Next to valid framing, a line is either refused at once or has no effect."""
     assert callable(frame)
     for line in LINES:
         reading = readings(frame(line))[0]

@@ -6,17 +6,17 @@ from wire import ROWS, SECOND, Row, Seen
 
 SECOND_SEEN = Seen("GET", "/second", "x", b"")
 
-# Rows of tens of kilobytes are about limits, and would take seconds byte by byte.
+# Rows of tens of kilobytes test limits; byte by byte they would take seconds.
 BYTE_BY_BYTE_UP_TO = 2_000
 
 
 def expected(row: Row) -> tuple[tuple[Seen, ...], int | None]:
-    """What must come of a row with a second request behind it."""
+    """Return what a row must give if a second request follows it."""
     return (row.seen if row.closes else (*row.seen, SECOND_SEEN)), row.status
 
 
 def test_the_table_is_large_and_its_ids_are_unique() -> None:
-    """The table has at least four hundred rows, each with an id of its own."""
+    """The table has at least four hundred rows with unique ids."""
     assert len({row.id for row in ROWS}) == len(ROWS) >= 400
 
 

@@ -1,4 +1,4 @@
-"""Accepting, with a listener and a loop of the tests' own."""
+"""Accepting, with a fake listening socket and a fake event loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FakeConnection:
 
 
 class FakeListener:
-    """Gives what is queued: connections, or errors to raise."""
+    """Returns queued connections, or raises queued errors."""
 
     family = socket.AF_UNIX
 
@@ -43,7 +43,7 @@ class FakeListener:
 
 
 class FakeTimer:
-    """What call_later gives."""
+    """The handle that call_later returns."""
 
     def __init__(self, loop):
         self.loop = loop
@@ -53,7 +53,7 @@ class FakeTimer:
 
 
 class FakeLoop:
-    """Keeps the reader, and the timers that are pending."""
+    """Records the reader, and the pending timers."""
 
     def __init__(self):
         self.reader = None
@@ -78,14 +78,14 @@ class FakeLoop:
 
 
 class AskedAcceptor(Acceptor):
-    """One that asks the fake listener who waits, which the system does not know."""
+    """An acceptor that asks the fake socket instead of the system whether a connection waits."""
 
     def has_pending(self):
         return bool(self._listener.queue)
 
 
 class Scene:
-    """An acceptor that has been started."""
+    """A started acceptor with its fakes."""
 
     def __init__(self):
         self.loop, self.listener = FakeLoop(), FakeListener()
@@ -104,7 +104,7 @@ def scene():
 
 
 def test_connections_are_handed_over_ready_for_a_loop(scene):
-    """All that wait are accepted, and do not block."""
+    """All waiting connections are accepted, and are non-blocking."""
     connections = [FakeConnection() for _ in range(3)]
     scene.listener.queue += connections
     scene.loop.reader()
@@ -113,7 +113,7 @@ def test_connections_are_handed_over_ready_for_a_loop(scene):
 
 
 def test_a_flood_leaves_the_others_their_turn(scene):
-    """No more than a batch at once."""
+    """One step accepts at most a batch."""
     scene.listener.queue += [FakeConnection() for _ in range(ACCEPT_BATCH + 5)]
     scene.loop.reader()
     assert len(scene.accepted) == ACCEPT_BATCH
@@ -122,7 +122,7 @@ def test_a_flood_leaves_the_others_their_turn(scene):
 
 
 def test_nobody_is_accepted_in_vain(scene):
-    """Whether there is another one is asked, which costs less."""
+    """poll() is asked for another connection, which costs less than a failing accept()."""
     scene.listener.queue += [FakeConnection() for _ in range(3)]
     scene.loop.reader()
     assert scene.listener.accepts == 3
@@ -134,7 +134,7 @@ def test_nobody_is_accepted_in_vain(scene):
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 @pytest.mark.parametrize("error", [None, OSError(errno.EINVAL, "the client has gone")])
 def test_nagles_algorithm_is_turned_off(family, error):
-    """Whatever comes of it, the connection is handed over."""
+    """An error of setsockopt() does not stop the connection from being passed on."""
     calls = []
 
     class Connection(FakeConnection):
@@ -155,7 +155,7 @@ def test_nagles_algorithm_is_turned_off(family, error):
 
 @pytest.mark.parametrize("code", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN])
 def test_an_error_of_the_connections_is_passed_over(scene, code, caplog):
-    """The client has gone again, which is nobody's business; the next one is accepted."""
+    """An error of one connection is ignored; the next connection is accepted."""
     scene.listener.queue += [OSError(code, "passing"), FakeConnection()]
     scene.loop.reader()
     assert len(scene.accepted) == 1
@@ -165,7 +165,8 @@ def test_an_error_of_the_connections_is_passed_over(scene, code, caplog):
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_running_out_pauses_and_does_not_spin(scene, code, caplog):
-    """One attempt, one call for room, one line in the log; then it is tried again later."""
+    """Out of descriptors: one attempt, one call of on_exhausted, one log line; later a new
+    attempt."""
     with caplog.at_level(logging.WARNING):
         for attempt in range(1, 4):
             scene.listener.queue.append(OSError(code, "none left"))
@@ -187,21 +188,22 @@ def test_running_out_pauses_and_does_not_spin(scene, code, caplog):
     "code", [errno.EAGAIN, errno.EINTR, errno.ECONNABORTED, errno.EMFILE, errno.ENOBUFS]
 )
 def test_a_failure_at_any_accept_loses_nobody(code):
-    """Whichever attempt fails, everyone who waits is accepted in turn, once that can be."""
+    """Whichever attempt fails, all waiting connections are accepted in order when that is
+    possible."""
     for k in range(6):
         scene = Scene()
         connections = [FakeConnection() for _ in range(5)]
         scene.listener.queue += connections
         scene.listener.queue.insert(k, OSError(code, "failed"))
         while scene.listener.queue:
-            # The listener stays readable; or it is tried again after the pause.
+            # The socket stays readable, or the attempt is repeated after the pause.
             (scene.loop.reader or scene.loop.fire)()
         assert scene.accepted == connections
         assert scene.exhausted == (code in (errno.EMFILE, errno.ENOBUFS))
 
 
 def test_it_can_be_stopped_and_started_again(scene):
-    """Both are idempotent; while stopped, the kernel keeps who connects."""
+    """start() and stop() are idempotent; while stopped, connections wait in the kernel."""
     scene.acceptor.start()
     scene.acceptor.stop()
     scene.acceptor.stop()
@@ -213,7 +215,7 @@ def test_it_can_be_stopped_and_started_again(scene):
 
 
 def test_stopping_ends_a_pause(scene):
-    """A server that stops does not begin to accept again."""
+    """A paused acceptor that is stopped does not resume."""
     scene.listener.queue.append(OSError(errno.EMFILE, "none left"))
     scene.loop.reader()
     assert scene.loop.delays == [RETRY_DELAY]
@@ -222,7 +224,7 @@ def test_stopping_ends_a_pause(scene):
 
 
 def test_it_stops_within_a_batch(scene):
-    """Whoever takes a connection may find that it was the last there is room for."""
+    """The callback of a connection may stop the acceptor within a batch."""
     scene.acceptor._on_connection = lambda connection: scene.acceptor.stop()
     scene.listener.queue += [FakeConnection() for _ in range(5)]
     scene.loop.reader()
@@ -230,7 +232,7 @@ def test_it_stops_within_a_batch(scene):
 
 
 def test_making_room_may_stop_it(scene):
-    """What is done for want of room may be to close the server."""
+    """on_exhausted may stop the acceptor."""
     scene.acceptor._on_exhausted = scene.acceptor.stop
     scene.listener.queue.append(OSError(errno.EMFILE, "none left"))
     scene.loop.reader()
@@ -238,8 +240,8 @@ def test_making_room_may_stop_it(scene):
 
 
 def test_who_has_more_connections_gives_way(scene):
-    """Another process may take the next one; what it leaves is taken after a moment, more each
-    time, so that clients do not wait one by one for a process that is stuck."""
+    """A connection may be left to another process. What that leaves is accepted after a moment,
+    more each time, so that clients do not wait one by one for a process that is stuck."""
     turn = False
     scene.acceptor._may_accept = lambda: turn
     scene.listener.queue += [FakeConnection() for _ in range(10)]
@@ -262,7 +264,7 @@ def test_who_has_more_connections_gives_way(scene):
 
 
 def test_giving_way_ends_with_the_accepting(scene):
-    """The first of what was left may be the last that there is room for."""
+    """Accepting the connections that were left may stop the acceptor."""
     scene.acceptor._may_accept = lambda: False
     scene.acceptor._left_over = 4
     scene.acceptor._on_connection = lambda connection: scene.acceptor.stop()
@@ -274,7 +276,7 @@ def test_giving_way_ends_with_the_accepting(scene):
 
 
 def test_whether_somebody_waits_can_be_asked():
-    """Without accepting them."""
+    """has_pending() reports waiting connections without accepting them."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         acceptor = Acceptor(FakeLoop(), listener, None, None)
         assert not acceptor.has_pending()

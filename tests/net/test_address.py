@@ -1,4 +1,4 @@
-"""Bind addresses: every form accepted, every bad form explained, text and value interchangeable."""
+"""Bind addresses: valid forms, invalid forms, and the round trip between text and value."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ BAD: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("text", "address", "canonical", "url"), GOOD)
 def test_good(text: str, address: BindAddress, canonical: str, url: str) -> None:
-    """Each form has one value, one canonical text and one rendering for the start-up line."""
+    """Each form has one value, one canonical text and one URL."""
     assert parse_bind(text) == address
     assert str(address) == canonical
     assert parse_bind(canonical) == address
@@ -109,7 +109,7 @@ def test_good(text: str, address: BindAddress, canonical: str, url: str) -> None
 
 @pytest.mark.parametrize(("text", "reason"), BAD)
 def test_bad(text: str, reason: str) -> None:
-    """A bad form is a ConfigError that quotes the text and says what would be right."""
+    """An invalid form is a ConfigError that quotes the text and says what is right."""
     with pytest.raises(ConfigError) as caught:
         parse_bind(text)
     message = str(caught.value)
@@ -119,21 +119,21 @@ def test_bad(text: str, reason: str) -> None:
 
 
 def test_tls_url() -> None:
-    """The scheme of the link is the caller's; a unix socket has none."""
+    """The caller chooses the URL's scheme; a unix socket has none."""
     assert TcpAddress("::1", 443).url("https") == "https://[::1]:443"
     assert UnixAddress("/s").url("https") == "unix:/s"
     assert FdAddress(3).url("https") == "fd://3"
 
 
 def test_abstract() -> None:
-    """Only a leading at sign names the abstract namespace."""
+    """Only a leading ``@`` names the abstract namespace."""
     assert UnixAddress("@name").abstract
     assert not UnixAddress("/run/@name").abstract
 
 
 @given(st.text())
 def test_any_text(text: str) -> None:
-    """Any text is either refused with a ConfigError or survives the round trip."""
+    """Any text is refused with a ConfigError or survives the round trip."""
     try:
         address = parse_bind(text)
     except ConfigError:

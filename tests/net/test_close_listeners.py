@@ -1,4 +1,4 @@
-"""Listening sockets at their end."""
+"""Closing listening sockets."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ V4, V6 = "127.0.0.1", "::1"
 
 
 def listen(host: str = V4, port: int = 0, *, reuse_port: bool = False) -> Listeners:
-    """A listener, on a free port unless told otherwise; without a host on all interfaces."""
+    """Open a listening socket, by default on a free port of all interfaces."""
     return open_listeners([TcpAddress(host, port)], ListenOptions(reuse_port=reuse_port))
 
 
 def address_of(listeners: Listeners, host: str = V4) -> tuple[str, int]:
-    """Where to reach the first one from one of this machine's addresses."""
+    """Return the address of the first socket at one of this machine's addresses."""
     return host, listeners.sockets[0].getsockname()[1]
 
 
 def is_refused(address: tuple[str, int]) -> bool:
-    """Whether a connection is refused; the alternative is that it comes in."""
+    """Return whether a connection is refused; otherwise it is accepted."""
     try:
         socket.create_connection(address, PATIENCE).close()
     except ConnectionRefusedError:
@@ -47,8 +47,8 @@ def is_refused(address: tuple[str, int]) -> bool:
     return False
 
 
-# Handshakes that take their time: the client drops the server's SYN-ACK, as the hops that it has
-# come are too many. Either side repeats itself after a second.
+# Slow handshakes: the client drops the server's SYN-ACK because of its TTL. Both sides repeat their
+# packets after a second.
 
 _MIN_TTL = 21
 _MIN_HOPS = 73
@@ -56,7 +56,7 @@ _MIN_HOPS = 73
 
 
 def expect_ttl(client: socket.socket, least: int) -> None:
-    """Drop what arrives with less; other hosts begin with 64, and so does this one."""
+    """Packets with a lower TTL are dropped; hosts begin with 64."""
     client.setsockopt(socket.IPPROTO_IP, _MIN_TTL, least)
     if client.family == socket.AF_INET6:
         client.setsockopt(socket.IPPROTO_IPV6, _MIN_HOPS, least)
@@ -64,7 +64,7 @@ def expect_ttl(client: socket.socket, least: int) -> None:
 
 @contextmanager
 def in_handshake(address: tuple[str, int]) -> Iterator[socket.socket]:
-    """A client that the server has heard of, and that waits for the answer."""
+    """A client whose SYN the server has received, and which waits for the answer."""
     with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as client:
         expect_ttl(client, 255)
         client.setblocking(False)
@@ -75,26 +75,26 @@ def in_handshake(address: tuple[str, int]) -> Iterator[socket.socket]:
 
 
 def has_handshake(port: int) -> bool:
-    """Whether somebody is about to connect."""
+    """Return whether a handshake is incomplete."""
     tables = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6")]
     # The local address, the remote one, and SYN_RECV (proc_pid_net(5)).
     return re.search(rf":{port:04X} \w+:\w+ 03 ", "".join(tables)) is not None
 
 
 def end_handshake(client: socket.socket) -> None:
-    """Hear the answer, when it is repeated, and say the last word."""
+    """Accept the repeated SYN-ACK, and complete the handshake."""
     expect_ttl(client, 0)
     assert select.select([], [client], [], PATIENCE)[1]
     assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
 
-# The seal
+# Refusing new connections
 
 
 @LINUX
 @pytest.mark.parametrize(("bind", "host"), [(V4, V4), (V6, V6), ("", V4), ("", V6)])
 def test_sealed(bind: str, host: str) -> None:
-    """Who comes now is refused at once, and nobody who came before is lost."""
+    """New clients are refused at once, and no earlier connection is lost."""
     listeners = listen(bind)
     address = address_of(listeners, host)
     with socket.create_connection(address, PATIENCE) as early:
@@ -115,7 +115,7 @@ def test_sealed(bind: str, host: str) -> None:
 @LINUX
 @pytest.mark.parametrize("host", [V4, V6])
 def test_in_handshake(host: str) -> None:
-    """Whose handshake has begun comes in after the seal, and is heard and answered."""
+    """A handshake that has begun completes afterwards, and the client is answered."""
     listeners = listen("")
     with in_handshake(address_of(listeners, host)) as client:
         refuse_new_connections(listeners)
@@ -133,7 +133,7 @@ def test_in_handshake(host: str) -> None:
 
 @LINUX
 def test_a_shared_port() -> None:
-    """Where several listen on one port, a sealed socket takes nobody, and refuses nobody."""
+    """If several sockets share a port, this one accepts and refuses nothing."""
     sealed = listen(reuse_port=True)
     other = listen(port=address_of(sealed)[1], reuse_port=True)
     refuse_new_connections(sealed)
@@ -145,7 +145,7 @@ def test_a_shared_port() -> None:
         sealed.sockets[0].accept()
     sealed.close()
     for client in clients:
-        # Those that were dropped try again.
+        # Dropped clients try again.
         assert select.select([], [client], [], PATIENCE)[1]
         assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
         client.close()
@@ -155,7 +155,7 @@ def test_a_shared_port() -> None:
 @LINUX
 @pytest.mark.slow("processes")
 def test_without_privileges() -> None:
-    """It takes none; and a second time does no harm, where that is not allowed."""
+    """A second call changes nothing, even if the kernel does not allow it."""
     script = """
 import os
 import socket
@@ -183,14 +183,14 @@ except ConnectionRefusedError:
 @LINUX
 @pytest.mark.parametrize(("hosts", "wait"), [([], 0), ([V4, V6], 0), ([V4, ""], HANDSHAKE_TIME)])
 def test_handshakes_take_time(hosts: list[str], wait: float) -> None:
-    """Those from afar are waited for."""
+    """Handshakes of other machines are given time."""
     listeners = open_listeners([TcpAddress(host, 0) for host in hosts], ListenOptions())
     assert refuse_new_connections(listeners) == wait
     listeners.close()
 
 
 def test_others_are_left_alone(tmp_path: Path) -> None:
-    """Unix sockets and sockets that others opened go on."""
+    """Unix sockets and inherited sockets are not changed."""
     path = str(tmp_path / "socket")
     opened = listen("")
     original = opened.sockets[0]
@@ -205,7 +205,7 @@ def test_others_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that has no seal is left as it is."""
+    """A system without SO_BINDTOIFINDEX changes nothing."""
     monkeypatch.setattr(sys, "platform", "darwin")
     listeners = listen("")
     assert refuse_new_connections(listeners) == 0
@@ -215,7 +215,7 @@ def test_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @LINUX
 def test_an_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that refuses is no reason to fail, and there is nothing to wait for."""
+    """A refusal of the kernel is not an error, and there is nothing to wait for."""
     monkeypatch.setattr(module, "_BIND_TO_INDEX", 9999)
     listeners = listen("")
     assert refuse_new_connections(listeners) == 0
@@ -232,13 +232,13 @@ from aiowsgi.cli.main import main
 close_listeners.HANDSHAKE_TIME = 1.5
 sys.exit(main(sys.argv[4:]))
 """
-"""Runs the command ``python -m aiowsgi ...`` that follows, and waits longer for handshakes."""
+"""Runs the command ``python -m aiowsgi ...`` that follows, with more time for handshakes."""
 
 
 @LINUX
 @pytest.mark.slow("processes")
 def test_stopped_in_handshake(tmp_path: Path) -> None:
-    """After TERM, a new client is refused, and one whose handshake has begun is served."""
+    """After TERM a new client is refused, and one whose handshake has begun is served."""
     write_app(tmp_path)
     wrapper = (sys.executable, "-c", PATIENT)
     with (
@@ -254,7 +254,7 @@ def test_stopped_in_handshake(tmp_path: Path) -> None:
 
 
 async def test_accept_waiting() -> None:
-    """It waits for the server to accept what has come, and for no more."""
+    """drain_backlog() waits until the server has accepted every waiting connection."""
     listeners = listen()
     sock = listeners.sockets[0]
     loop = asyncio.get_running_loop()
@@ -270,7 +270,7 @@ async def test_accept_waiting() -> None:
 
 
 async def test_nobody_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that has no room for them is not waited for without end."""
+    """A server that cannot accept is waited for only until DRAIN_TIMEOUT."""
     monkeypatch.setattr(module, "DRAIN_TIMEOUT", 0.01)
     listeners = listen()
     with socket.create_connection(address_of(listeners), PATIENCE) as client:

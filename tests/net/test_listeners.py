@@ -1,4 +1,4 @@
-"""Listeners: all forms of bind on real sockets, what fails and how it says so."""
+"""Listening sockets: all forms of bind on real sockets, and the errors."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def fake_resolver(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
 
 @pytest.fixture
 def busy() -> Iterator[int]:
-    """A port of 127.0.0.1 that somebody else listens on."""
+    """A port of 127.0.0.1 that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
-# What every listener is
+# All listening sockets
 
 
 def test_attributes() -> None:
-    """A listener is non-blocking, not inherited by programs, and reuses the address at once."""
+    """A listening socket is non-blocking, not inheritable, and reuses its address."""
     listeners = opened("127.0.0.1:0")
     (sock,) = listeners.sockets
     assert sock.gettimeout() == 0
@@ -70,7 +70,7 @@ def test_attributes() -> None:
 
 
 def test_several() -> None:
-    """Listeners keep the order of their binds and tell the port that the kernel chose."""
+    """Listening sockets keep the order of their binds and report the kernel's choice of port."""
     listeners = opened("127.0.0.1:0", "unix:@aiowsgi-several", "127.0.0.1:0")
     ports = [sock.getsockname()[1] for sock in listeners.sockets[::2]]
     assert len(listeners) == 3
@@ -84,7 +84,7 @@ def test_several() -> None:
 
 
 def test_none() -> None:
-    """No address, no listener."""
+    """Without addresses there are no sockets."""
     assert len(opened()) == 0
 
 
@@ -94,7 +94,7 @@ def test_none() -> None:
 @needs_ipv6
 @pytest.mark.parametrize("bind", [":0", "[::]:0"])
 def test_dual_stack(bind: str) -> None:
-    """All interfaces is one socket, reached over IPv4 and IPv6."""
+    """All interfaces are one socket for IPv4 and IPv6."""
     listeners = opened(bind)
     (sock,) = listeners.sockets
     port = sock.getsockname()[1]
@@ -132,7 +132,7 @@ def test_ipv6_only() -> None:
 
 @pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
 def test_no_ipv6(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Where the kernel has no IPv6, all interfaces means all of IPv4."""
+    """Without IPv6 in the kernel, all interfaces are those of IPv4."""
     make = socket.socket
 
     def without_ipv6(family: int, kind: int) -> socket.socket:
@@ -150,7 +150,7 @@ def test_no_ipv6(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 @needs_ipv6
 def test_name_with_two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name with several addresses has a listener on each, once, all on one port."""
+    """A name with several addresses has one socket for each, all on one port."""
     fake_resolver(monkeypatch, "127.0.0.1", "::1", "127.0.0.1")
     listeners = opened("two.test:0")
     names = [sock.getsockname() for sock in listeners.sockets]
@@ -160,7 +160,7 @@ def test_name_with_two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_name_with_an_absent_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address of a name that this machine has not is passed over, if another one is here."""
+    """An address that this machine does not have is skipped if another one exists."""
     fake_resolver(monkeypatch, "192.0.2.1", "127.0.0.1")
     listeners = opened("partly.test:0")
     assert [sock.getsockname()[0] for sock in listeners.sockets] == ["127.0.0.1"]
@@ -168,7 +168,7 @@ def test_name_with_an_absent_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_port_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the port chosen on the first address is taken on the next, another one is tried."""
+    """If the port chosen on the first address is in use on the next, another one is tried."""
     fake_resolver(monkeypatch, "127.0.0.1", "127.0.0.2")
     bind = socket.socket.bind
     blockers: list[socket.socket] = []
@@ -191,7 +191,7 @@ def test_one_port_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_reuse_port() -> None:
-    """Two processes may share a port when both ask for it."""
+    """Two processes can share a port if both set the option."""
     first = opened("127.0.0.1:0", reuse_port=True)
     port = first.sockets[0].getsockname()[1]
     second = opened(f"127.0.0.1:{port}", reuse_port=True)
@@ -225,7 +225,7 @@ def test_unix(tmp_path: Path) -> None:
     ],
 )
 def test_unix_mode(tmp_path: Path, options: dict[str, int], mode: int) -> None:
-    """The mode follows the mask, or the permissions where they are given."""
+    """The mode follows the umask, or the given permissions."""
     before = os.umask(0o022)
     try:
         listeners = opened(f"unix:{tmp_path}/s", **options)
@@ -236,7 +236,7 @@ def test_unix_mode(tmp_path: Path, options: dict[str, int], mode: int) -> None:
 
 
 def test_unix_stale(tmp_path: Path) -> None:
-    """The file of a server that was killed does not stop the next one."""
+    """The file of a killed server does not prevent the next start."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -248,7 +248,7 @@ def test_unix_stale(tmp_path: Path) -> None:
 
 
 def test_unix_taken_over(tmp_path: Path) -> None:
-    """A server whose path was taken over leaves the new server's file when it closes."""
+    """A server whose path was replaced does not remove the new file."""
     path = tmp_path / "s"
     old = opened(f"unix:{path}")
     path.rename(tmp_path / "aside")
@@ -260,7 +260,7 @@ def test_unix_taken_over(tmp_path: Path) -> None:
 
 
 def test_abstract() -> None:
-    """An abstract socket leaves no file, and its name can be had once."""
+    """An abstract socket has no file, and its name can be bound once."""
     listeners = opened("unix:@aiowsgi-test")
     greet(socket.AF_UNIX, "\0aiowsgi-test")
     assert bound_address(listeners.sockets[0]) == UnixAddress("@aiowsgi-test")
@@ -274,7 +274,7 @@ def test_abstract() -> None:
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
 def test_inherit(tmp_path: Path, family: int) -> None:
-    """A listening descriptor is adopted as it is, and a unix socket's file is not ours."""
+    """An inherited descriptor is not changed, and its file is not removed."""
     with socket.socket(family) as maker:
         maker.bind(str(tmp_path / "s") if family == socket.AF_UNIX else ("127.0.0.1", 0))
         maker.listen()
@@ -290,7 +290,7 @@ def test_inherit(tmp_path: Path, family: int) -> None:
 
 
 def test_inherit_no_listener() -> None:
-    """A descriptor that does not listen, or is no stream, is refused and stays open."""
+    """A descriptor that does not listen, or is not a stream socket, is refused and stays open."""
     with socket.socket() as idle, socket.socket(type=socket.SOCK_DGRAM) as datagram:
         for sock in (idle, datagram):
             with pytest.raises(BindError, match="is not a listening stream socket"):
@@ -299,7 +299,7 @@ def test_inherit_no_listener() -> None:
 
 
 def test_inherit_no_socket(tmp_path: Path) -> None:
-    """A file is refused, and so is a number that stands for nothing."""
+    """A file's descriptor is refused, and so is a closed one."""
     with (tmp_path / "file").open("w") as file:
         with pytest.raises(BindError, match="the descriptor is not a socket"):
             opened(f"fd://{file.fileno()}")
@@ -335,7 +335,7 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize(("names", "labels"), [("web:admin", ["web", "admin"]), (None, ["", ""])])
 def test_activation(passed: list[int], names: str | None, labels: list[str]) -> None:
-    """The sockets come in the order of the unit, with their names; the variables are used up."""
+    """The sockets come in the order of the unit, with their names; the variables are removed."""
     environ = activation(2, names)
     listeners = open_activated(environ)
     assert [listener.address for listener in listeners] == [
@@ -348,7 +348,7 @@ def test_activation(passed: list[int], names: str | None, labels: list[str]) -> 
 
 @pytest.mark.parametrize("environ", [{}, activation(1, pid=1), activation(0), {"LISTEN_FDS": "1"}])
 def test_not_activated(environ: dict[str, str]) -> None:
-    """Without the variables, or with another process's, nothing is taken over."""
+    """Without the variables, or with another process's, nothing is inherited."""
     assert len(open_activated(dict(environ))) == 0
 
 
@@ -361,13 +361,13 @@ def test_not_activated(environ: dict[str, str]) -> None:
     ],
 )
 def test_bad_activation(environ: dict[str, str], message: str) -> None:
-    """Variables that make no sense are an error, not a guess."""
+    """Malformed variables are an error."""
     with pytest.raises(BindError, match=message):
         open_activated(environ)
 
 
 def test_activation_fails_as_a_whole(passed: list[int]) -> None:
-    """One bad descriptor closes those that were adopted before it."""
+    """One bad descriptor closes those that were inherited before it."""
     with pytest.raises(BindError, match="fd://702: no such descriptor"):
         open_activated(activation(3))
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -386,13 +386,13 @@ def test_in_use(busy: int) -> None:
 
 @needs_ipv6
 def test_wildcard_in_use(busy: int) -> None:
-    """A port that is taken in one family only is not quietly served in the other."""
+    """A port that is in use for one family is not silently served for the other."""
     with pytest.raises(BindError, match=f"cannot listen on :{busy}: the address is in use"):
         opened(f":{busy}")
 
 
 def test_never_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search for a port that all addresses share ends."""
+    """The search for a common port ends."""
     fake_resolver(monkeypatch, "127.0.0.1")
 
     def always_taken(*_: object) -> None:
@@ -414,7 +414,7 @@ def test_never_free(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_reasons(tmp_path: Path, bind: str, reason: str) -> None:
-    """Each failure of the system has words of its own."""
+    """Each error of the system has its own message."""
     (tmp_path / "file").write_text("precious")
     bind = bind.format(tmp=tmp_path)
     with pytest.raises(BindError) as caught:
@@ -424,7 +424,7 @@ def test_reasons(tmp_path: Path, bind: str, reason: str) -> None:
 
 
 def test_permission(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A privileged port says what is missing."""
+    """The error of a privileged port says what is missing."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -435,7 +435,7 @@ def test_permission(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that does not resolve says so, whatever number the resolver's error has."""
+    """A name that does not resolve has its own message, whatever the resolver's number."""
 
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(errno.ENOENT, "Name or service not known")
@@ -446,7 +446,7 @@ def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_live_unix(tmp_path: Path) -> None:
-    """A unix socket that is being served is not taken away."""
+    """A live unix socket is not replaced."""
     listeners = opened(f"unix:{tmp_path}/s")
     with pytest.raises(BindError, match="in use"):
         opened(f"unix:{tmp_path}/s")
@@ -455,14 +455,14 @@ def test_live_unix(tmp_path: Path) -> None:
 
 
 def test_all_or_none(tmp_path: Path, busy: int) -> None:
-    """A failure closes what was opened before it, files included."""
+    """An error closes the sockets that were opened before it, and removes their files."""
     with pytest.raises(BindError):
         opened(f"unix:{tmp_path}/s", f"127.0.0.1:{busy}")
     assert not (tmp_path / "s").exists()
 
 
 def test_some_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch, busy: int) -> None:
-    """A name that can be had on one address only, for the other is in use, is not had at all."""
+    """A name of which one address is in use is not bound at all."""
     fake_resolver(monkeypatch, "127.0.0.2", "127.0.0.1")
     with pytest.raises(BindError, match="in use"):
         opened(f"two.test:{busy}")
@@ -471,7 +471,7 @@ def test_some_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch, busy: int) ->
 
 
 def test_fd_address() -> None:
-    """Standard input is no listener."""
+    """Standard input is not a listening socket."""
     with pytest.raises(BindError, match="fd://0"):
         open_listeners([FdAddress(0)], ListenOptions())
 
@@ -480,7 +480,7 @@ def test_fd_address() -> None:
 
 
 def test_descriptor_limit() -> None:
-    """The soft limit becomes the hard one, and both are told."""
+    """The soft limit is raised to the hard one, and both are returned."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     low = min(256, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
@@ -492,7 +492,7 @@ def test_descriptor_limit() -> None:
 
 
 def test_descriptor_limit_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that refuses leaves us with what there is."""
+    """A system that refuses keeps its limit."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def refuse(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The files of unix sockets: whose they are, and when they go."""
+"""The files of unix sockets: ownership and removal."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def bind(path: Path) -> socket.socket:
 
 
 def test_nothing_in_the_way(tmp_path: Path) -> None:
-    """A free path needs no work."""
+    """A free path needs nothing."""
     remove_stale_socket(str(tmp_path / "s"))
     assert not list(tmp_path.iterdir())
 
 
 def test_stale(tmp_path: Path) -> None:
-    """A socket that nobody listens behind is removed."""
+    """A stale socket is removed."""
     path = tmp_path / "s"
     bind(path).close()
     assert path.is_socket()
@@ -34,7 +34,7 @@ def test_stale(tmp_path: Path) -> None:
 
 
 def test_live(tmp_path: Path) -> None:
-    """A socket that somebody listens behind stays, even if its backlog is full."""
+    """A live socket stays, even if its backlog is full."""
     path = tmp_path / "s"
     with bind(path) as server, socket.socket(socket.AF_UNIX) as client:
         server.listen(0)
@@ -48,7 +48,7 @@ def test_live(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_no_socket(tmp_path: Path, kind: str) -> None:
-    """Whatever is no socket is left alone, a link to a stale socket included."""
+    """A file that is not a socket stays, and so does a link to a stale socket."""
     path = tmp_path / "s"
     if kind == "file":
         path.write_text("precious")
@@ -63,7 +63,7 @@ def test_no_socket(tmp_path: Path, kind: str) -> None:
 
 
 def test_not_allowed_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A socket that we may not connect to is not taken for a stale one."""
+    """A socket that the process may not connect to does not count as stale."""
     path = tmp_path / "s"
     bind(path).close()
     monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EACCES)
@@ -73,7 +73,7 @@ def test_not_allowed_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that another server puts in place of the stale one while we look is that server's."""
+    """A file that another server creates in the meantime stays."""
     path = tmp_path / "s"
     bind(path).close()
 
@@ -89,7 +89,7 @@ def test_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our file is removed, wherever the working directory is by then; twice does no harm."""
+    """The file is removed, whatever the working directory; a second call is harmless."""
     monkeypatch.chdir(tmp_path)
     bind(Path("s")).close()
     file = SocketFile.of("s")
@@ -100,7 +100,7 @@ def test_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_remove_not_ours(tmp_path: Path) -> None:
-    """The file of a server that has taken over the path stays."""
+    """The file of a server that has replaced it stays."""
     path = tmp_path / "s"
     bind(path).close()
     file = SocketFile.of(str(path))
@@ -111,7 +111,7 @@ def test_remove_not_ours(tmp_path: Path) -> None:
 
 
 def test_remove_in_a_child(tmp_path: Path) -> None:
-    """A process other than the one that bound the file leaves it."""
+    """A process that did not bind the file leaves it."""
     path = tmp_path / "s"
     bind(path).close()
     file = SocketFile.of(str(path))
@@ -121,7 +121,7 @@ def test_remove_in_a_child(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mask", "mode"), [(None, 0o755), (0o077, 0o700), (0, 0o777)])
 def test_creation_mask(tmp_path: Path, mask: int | None, mode: int) -> None:
-    """The mask holds while the file is made, and not after."""
+    """The umask is set during the block only."""
     before = os.umask(0o022)
     try:
         with temporary_umask(mask):

@@ -32,7 +32,7 @@ def ask(*lines: str, peer: DirectPeer = PROXY, trusted: str = "10.0.0.0/8") -> F
     return apply_forwarded(OTHER + fields(*lines), peer, parse_trusted(trusted))
 
 
-# Whom to trust
+# Trusted peers
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ CLIENTS: list[tuple[list[str], tuple[str | None, int | None]]] = [
 
 @pytest.mark.parametrize(("lines", "client"), CLIENTS)
 def test_client(lines: list[str], client: tuple[str | None, int | None]) -> None:
-    """Behind a trusted peer the client is the right-most hop that is not trusted."""
+    """The client is the right-most address that is not trusted."""
     assert ask(*lines)[:2] == client
 
 
 @pytest.mark.parametrize("lines", [lines for lines, _ in CLIENTS])
 def test_untrusted(lines: list[str]) -> None:
-    """An untrusted peer's fields change nothing and are not shown to the application."""
+    """Fields of an untrusted peer have no effect and are removed."""
     assert ask(*lines, peer=STRANGER) == ForwardedInfo(*STRANGER, None, None, "", OTHER)
 
 
@@ -154,7 +154,7 @@ def test_untrusted(lines: list[str]) -> None:
     [("*", "192.0.2.1"), ("*,192.0.2.0/24", "127.0.0.1"), ("unix", "192.0.2.1")],
 )
 def test_unix_peer(trusted: str, host: str) -> None:
-    """A unix socket's peer is believed like another; with a star, only the nearest hop is."""
+    """The peer of a unix socket can be trusted; with ``*``, only the nearest address counts."""
     peer = DirectPeer(None, None, "http")
     assert ask("X-Forwarded-For: 127.0.0.1, 192.0.2.1", peer=peer, trusted=trusted)[0] == host
 
@@ -169,7 +169,7 @@ def test_untrusted_unix_peer() -> None:
 
 @given(st.lists(st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF))))
 def test_any_spoof(attack: list[str]) -> None:
-    """Nothing that stands left of the client's address, in any number of lines, changes it."""
+    """Nothing left of the client's address, in any number of lines, has an effect."""
     lines = [f"X-Forwarded-For: {line}" for line in attack]
     assert ask(*lines, "X-Forwarded-For: 192.0.2.1, 10.0.0.2").client_host == "192.0.2.1"
 
@@ -209,7 +209,7 @@ FACTS: list[tuple[list[str], tuple[str, str | None, int | None, str], str | None
         ("https", "a", 81, ""),
         "a:81",
     ),
-    # The proxy that saw the client tells the scheme; the one behind it saw the proxy.
+    # The proxy that the client connected to knows the scheme.
     (
         ["Forwarded: for=192.0.2.1;proto=https, for=10.0.0.2;proto=http"],
         ("https", None, None, ""),
@@ -225,7 +225,7 @@ FACTS: list[tuple[list[str], tuple[str, str | None, int | None, str], str | None
 def test_facts(
     lines: list[str], facts: tuple[str, str | None, int | None, str], authority: str | None
 ) -> None:
-    """The nearest proxy's word on scheme, host, port and prefix is taken."""
+    """Scheme, host, port and prefix are those of the nearest proxy."""
     answer = ask(*lines)
     assert answer[2:6] == facts
     assert answer.authority == authority
@@ -259,7 +259,7 @@ def test_scheme_of_the_connection() -> None:
     ],
 )
 def test_malformed(line: str) -> None:
-    """What makes no sense is refused from a trusted peer, and removed from any other's request."""
+    """A malformed value is refused from a trusted peer, and removed from any other's request."""
     with pytest.raises(RequestError, match="400: A trusted proxy sent a malformed") as caught:
         ask(line)
     assert line.partition(":")[0] in caught.value.detail
@@ -281,13 +281,13 @@ def test_malformed(line: str) -> None:
     ],
 )
 def test_underscores(peer: DirectPeer, name: str) -> None:
-    """A spelling with an underscore counts for nobody and never reaches the application."""
+    """A name with an underscore never counts and never reaches the application."""
     answer = ask(f"{name}: 127.0.0.1", peer=peer)
     assert answer == ForwardedInfo(*peer, None, None, "", OTHER)
 
 
 def test_underscores_beside_the_real_one() -> None:
-    """The real field counts, and stays, without its double."""
+    """The real field counts and stays, without its double."""
     real = fields("X-Forwarded-For: 192.0.2.1")
     answer = apply_forwarded(fields("X_Forwarded_For: 127.0.0.1") + real, PROXY, TRUSTED)
     assert answer.client_host == "192.0.2.1"
@@ -295,12 +295,12 @@ def test_underscores_beside_the_real_one() -> None:
 
 
 def test_believed_fields_stay() -> None:
-    """What was believed is left for applications that look at it themselves."""
+    """Fields that count stay for applications that read them."""
     given_fields = fields("Host: a", "X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https")
     assert apply_forwarded(given_fields, PROXY, TRUSTED).fields is given_fields
 
 
 def test_forwarded_goes_where_it_lost() -> None:
-    """A Forwarded field that was ignored is not left for the application to believe."""
+    """A Forwarded field that was ignored is removed."""
     real = fields("X-Forwarded-For: 192.0.2.1")
     assert apply_forwarded(real + fields("Forwarded: for=127.0.0.1"), PROXY, TRUSTED).fields == real

@@ -19,7 +19,7 @@ OTHER_MOUNTS = (
 
 
 def tree(base: Path, group: str, mounts: str, files: dict[str, str]) -> str:
-    """Write a faked system; returns its root."""
+    """Write a fake system; return its root."""
     files = {
         "proc/self/cgroup": group,
         "proc/self/mountinfo": OTHER_MOUNTS + mounts,
@@ -53,7 +53,7 @@ NESTED = "0::/a/b\n"
 def test_version_2(
     tmp_path: Path, group: str, root: str, limits: dict[str, str], quota: float
 ) -> None:
-    """``cpu.max`` of the group and of those above it; the least counts."""
+    """The minimum of ``cpu.max`` of the group and its ancestors counts."""
     files = {f"{directory}/cpu.max": text for directory, text in limits.items()}
     assert cpu_quota(tree(tmp_path, group, V2_MOUNT.format(root=root), files)) == quota
 
@@ -92,14 +92,14 @@ def test_usable(
     allowed: set[int],
     expected: int,
 ) -> None:
-    """The quota, rounded up, or the affinity mask, whichever is less; one at least."""
+    """The quota, rounded up, or the affinity mask, whichever is less; at least 1."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
     root = tree(tmp_path, "0::/\n", V2_MOUNT.format(root="/"), {"cpu.max": f"{quota} 100000\n"})
     assert usable_cpus(root) == expected
 
 
 def test_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no affinity mask, the machine's processors count."""
+    """Without an affinity mask, the machine's processors count."""
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert usable_cpus(str(tmp_path)) == 7

@@ -1,4 +1,4 @@
-"""Which event loop is made."""
+"""The selection of the event loop."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from aiowsgi.system.event_loop import loop_factory
     ],
 )
 def test_installed(name: str, factory: object) -> None:
-    """``auto`` is uvloop where that is installed."""
+    """``auto`` selects uvloop if it is installed."""
     assert loop_factory(name) is factory
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it, ``auto`` is asyncio's own, and asking for it by name an error."""
+    """Without uvloop, ``auto`` selects asyncio, and ``uvloop`` is an error."""
     monkeypatch.setitem(sys.modules, "uvloop", None)  # type: ignore[arg-type]
     assert loop_factory("auto") is asyncio.new_event_loop
     with pytest.raises(ConfigError, match="loop: uvloop is not installed"):

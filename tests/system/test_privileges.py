@@ -1,4 +1,4 @@
-"""Pid files, users and groups; what takes root is tried in a child process."""
+"""Pid files, users and groups; what needs root runs in a child process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ABSENT = "54321"
     ],
 )
 def test_identity(user: str | None, group: str | None, identity: Identity) -> None:
-    """Names or numbers; a user brings its own group unless another is given."""
+    """Names or numbers; a user has its primary group unless another is given."""
     assert Identity.of(user, group) == identity
 
 
@@ -55,13 +55,13 @@ def test_identity(user: str | None, group: str | None, identity: Identity) -> No
     ],
 )
 def test_unknown(user: str | None, group: str | None, message: str) -> None:
-    """A name that does not exist is the operator's mistake."""
+    """An unknown name is a ConfigError."""
     with pytest.raises(ConfigError, match=message):
         Identity.of(user, group)
 
 
 def test_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is not root may only be what it is already."""
+    """Without root, only the process's own user and group are accepted."""
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY.pw_uid)
     monkeypatch.setattr(os, "getegid", lambda: NOBODY.pw_gid)
     assert Identity.of("nobody", None).is_current()
@@ -82,7 +82,7 @@ def test_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.slow("processes")
 def test_assume(tmp_path: Path, identity: str, expected: list[object]) -> None:
-    """Root's groups go with root, there is no way back, and files go along."""
+    """Root's groups are dropped, there is no way back, and socket files change their owner."""
     socket_file = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(socket_file))
@@ -112,7 +112,7 @@ if os.geteuid():
 
 
 def test_nothing_to_assume(tmp_path: Path) -> None:
-    """Who is it already changes nothing, and gives nothing away."""
+    """With its own user and group, the process changes nothing and gives no file away."""
     before = os.getresuid(), os.getresgid(), os.getgroups()
     ME.chown_sockets([SocketFile(str(tmp_path / "no such file"), (0, 0), os.getpid())])
     ME.drop_privileges()
@@ -121,7 +121,7 @@ def test_nothing_to_assume(tmp_path: Path) -> None:
 
 @NOT_AS_ROOT
 def test_own_group() -> None:
-    """One's own names are accepted without root."""
+    """The process's own names are accepted without root."""
     names = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
     assert Identity.of(*names).is_current()
 
@@ -130,7 +130,7 @@ def test_own_group() -> None:
 
 
 def test_pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number stands in the file for the time of the block, wherever the process goes."""
+    """The file has the process id during the block, whatever the working directory."""
     monkeypatch.chdir(tmp_path)
     with pid_file("server.pid", ME):
         os.chdir("/")
@@ -139,7 +139,7 @@ def test_pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a name there is none."""
+    """Without a path there is no file."""
     monkeypatch.chdir(tmp_path)
     with pid_file(None, ME):
         assert not list(tmp_path.iterdir())
@@ -151,7 +151,7 @@ def test_no_pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["empty", "init", "ours", "long"],
 )
 def test_stale(tmp_path: Path, content: str) -> None:
-    """A file that nobody holds is replaced, also one with a number that lives again."""
+    """A stale file is overwritten, even one with the number of a live process."""
     path = tmp_path / "server.pid"
     path.write_text(content)
     with pid_file(str(path), ME):
@@ -159,7 +159,7 @@ def test_stale(tmp_path: Path, content: str) -> None:
 
 
 def test_live(tmp_path: Path) -> None:
-    """A file that a live process holds is left alone."""
+    """A file that a live process holds is not changed."""
     path = tmp_path / "server.pid"
     with pid_file(str(path), ME):
         with (
@@ -171,7 +171,7 @@ def test_live(tmp_path: Path) -> None:
 
 
 def test_unwritable(tmp_path: Path) -> None:
-    """A path that cannot be written is the operator's mistake."""
+    """A path that cannot be written is a ConfigError."""
     with (
         pytest.raises(ConfigError, match=r"pid: .*no such file or directory"),
         pid_file(str(tmp_path / "none" / "server.pid"), ME),
@@ -252,7 +252,7 @@ def test_a_socket_that_was_replaced_is_not_given_away(
 
 
 def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system that knows no locks gets its own message."""
+    """A file system without locks has its own message."""
 
     def fail(*_: object) -> None:
         raise OSError(95, "Operation not supported")
@@ -269,7 +269,7 @@ def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_owner_leaves_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put_back: Callable[[Path], None]
 ) -> None:
-    """A file that its owner removes while it is being locked is opened anew."""
+    """A file that its owner removes before it is locked is opened again."""
     import fcntl
 
     path = tmp_path / "server.pid"
@@ -289,7 +289,7 @@ def test_owner_leaves_meanwhile(
 
 
 def test_directory_closed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who may not remove the file any more leaves it behind without a word."""
+    """A process that may not remove the file leaves it behind silently."""
     path = tmp_path / "server.pid"
 
     def fail(*_: object) -> None:

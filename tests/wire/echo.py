@@ -1,4 +1,4 @@
-"""An application that tells with every answer which request it has seen."""
+"""An application whose answers say which request it has seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Heard", "app", "heard", "of"]
 
 FIELD = "X-Seen"
-"""The field that holds it; in a field, so that HEAD is answered alike."""
+"""The field with the request; it is a field so that HEAD can be answered alike."""
 
 
 class Heard(NamedTuple):
@@ -27,19 +27,19 @@ class Heard(NamedTuple):
 
 
 def of(seen: Seen) -> Heard:
-    """What must be heard of a request of the table."""
+    """Return what the application must have seen of a request of the table."""
     method, target, host, body = seen
     return Heard(method, target, host, sha256(body).hexdigest())
 
 
 def heard(answer: Answer) -> Heard | None:
-    """What an answer tells; None where it is another application's, or the server's own."""
+    """Return what an answer says; None if it is not an answer of this application."""
     field = answer.fields.get(FIELD.lower())
     return None if field is None else Heard(*json.loads(field))
 
 
 def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """A WSGI application for any server; one that hides the target gets it pieced together."""
+    """A WSGI application for any server; if the server hides the target, it is reconstructed."""
     path, query = environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")
     target = path + (f"?{query}" if query else "")
     for name in ("REQUEST_URI", "RAW_URI"):

@@ -95,7 +95,7 @@ _BAD_CODINGS = {
     "gzip-semicolon": b"gzip; chunked",
 }
 
-# Who took the value for a length, or for chunked, is in the record of these.
+# Advisories on servers that took the value for a length, or for chunked.
 _LENGTH_CVES = {
     "space-inside": "CVE-2018-7159",
     "plus": "CVE-2022-24801",
@@ -234,7 +234,7 @@ ROWS = [
         good("mixed-case", post(b"transfer-encoding: Chunked", body=_CHUNKED_HI), _HI),
         good("no-space", post(b"Transfer-Encoding:chunked", body=_CHUNKED_HI), _HI),
         good("spaces-around", post(b"Transfer-Encoding: \t chunked \t ", body=_CHUNKED_HI), _HI),
-        # llhttp takes a tab behind the coding for a part of it.
+        # llhttp takes a tab after the coding for a part of it.
         good("tab-behind", post(b"Transfer-Encoding: chunked\t", body=_CHUNKED_HI), _HI),
         good("get", head(_TE) + _CHUNKED_HI, ("GET", "/", "x", b"hi")),
         good("unknown-method", head(_TE, method=b"BREW") + _CHUNKED_HI, ("BREW", "/", "x", b"hi")),
@@ -324,7 +324,7 @@ ROWS = [
             "te-cl-classic",
             post(_TE, b"Content-Length: 4", body=b"21\r\n" + HIDDEN + b"\r\n" + _ZERO),
         ),
-        # CGI's names for fields make no difference between "-" and "_".
+        # CGI variables do not distinguish "-" and "_".
         *[bad(f"alias-{i}", head(alias)) for i, alias in enumerate(_ALIASES)],
         *[
             bad(f"alias-{i}-beside-length", post(b"Content-Length: 2", alias, body=b"hi"))

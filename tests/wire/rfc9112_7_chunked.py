@@ -114,7 +114,7 @@ _BAD_EXTENSIONS = {
     "bare-lf-hides-chunk": b";\n0\r\n\r\nxx",
 }
 
-# Who read the size in spite of it, or read on beyond it, is in the record of these.
+# Advisories on servers that read the size in spite of it, or read beyond it.
 _SIZE_CVES = {
     "plus": "CVE-2022-24761",
     "hex-prefix": "CVE-2022-24761",

@@ -1,4 +1,4 @@
-"""The form of a row, and short ways to write one."""
+"""The type of a row, and functions that create rows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 __all__ = ["HIDDEN", "SECOND", "Row", "Seen", "bad", "good", "head", "post", "section"]
 
 SECOND = b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n"
-"""Sent behind every row: answered behind a good one that does not close, never behind a bad one."""
+"""Sent after every row: answered after a good row that does not close, never after a bad one."""
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
-"""A request that a lax reader would find inside another one; no row ever lets it be seen."""
+"""A request that a lax reader would find inside another one; no row lets it be seen."""
 
 
 class Seen(NamedTuple):
@@ -23,13 +23,13 @@ class Seen(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is sent on a fresh connection, and what must come of it."""
+    """What is sent on a new connection, and the expected result."""
 
     id: str
     sent: bytes
     seen: tuple[Seen, ...]
     status: int | None
-    """The refusal behind the requests seen; None where nothing is refused."""
+    """Status of the refusal after the requests seen; None if nothing is refused."""
     closes: bool
     """Whether the last request seen ends the connection."""
     cve: str
@@ -44,7 +44,7 @@ def good(
     closes: bool = False,
     cve: str = "",
 ) -> Row:
-    """A row whose requests are all taken; by default one ``GET /`` of host ``x``."""
+    """A row whose requests are all accepted; by default one ``GET /`` of host ``x``."""
     requests = tuple(Seen(*request) for request in seen) or (Seen("GET", "/", "x", b""),)
     return Row(name, sent, requests, None, closes, cve, "")
 
@@ -56,12 +56,12 @@ def bad(
     *seen: tuple[str, str, str, bytes],
     cve: str = "",
 ) -> Row:
-    """A row that is refused with ``status`` behind the requests seen, of which there are none."""
+    """A row that is refused with ``status`` after the requests seen, by default none."""
     return Row(name, sent, tuple(Seen(*request) for request in seen), status, True, cve, "")
 
 
 def section(name: str, *rows: Row) -> list[Row]:
-    """Put the rows under a section of an RFC, which becomes part of their ids."""
+    """Add a section of an RFC to the rows; it becomes part of their ids."""
     prefix = name.lower().replace(" section ", "-").replace(" ", "")
     return [row._replace(id=f"{prefix}-{row.id}", section=name) for row in rows]
 
@@ -73,7 +73,7 @@ def head(
     version: bytes = b"HTTP/1.1",
     host: bytes | None = b"x",
 ) -> bytes:
-    """A header section of a request line, Host unless None, and further field lines."""
+    """A request head: the request line, Host unless None, and further field lines."""
     hosts = [] if host is None else [b"Host: " + host]
     request_line = b" ".join([method, target, version])
     return b"\r\n".join([request_line, *hosts, *lines, b"", b""])
@@ -82,5 +82,5 @@ def head(
 def post(
     *lines: bytes, body: bytes = b"", target: bytes = b"/", version: bytes = b"HTTP/1.1"
 ) -> bytes:
-    """A POST of host ``x`` with further field lines and whatever follows them."""
+    """A POST of host ``x`` with further field lines and a body."""
     return head(*lines, method=b"POST", target=target, version=version) + body

@@ -1,4 +1,4 @@
-"""From a request to its environ: every key, every rule about fields."""
+"""Building environs: every key, and every rule about fields."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def request(path="/", query="", fields=(), *, length=0, method="GET", target=Non
 
 
 def build(asked=None, length=0, *, peer=PEER, stream=None, **base):
-    """Its environ."""
+    """Return the environ of a request."""
     facts = {
         "multithread": True,
         "multiprocess": False,
@@ -56,7 +56,7 @@ def build(asked=None, length=0, *, peer=PEER, stream=None, **base):
 
 
 def test_every_key():
-    """The whole of an environ, and nothing else."""
+    """The complete environ, and nothing else."""
     stream = io.BytesIO(b"abc")
     asked = request(
         "/a%20b", "c=d", [(b"Content-Type", b"text/plain"), (b"X-Y", b"z")], length=3, method="POST"
@@ -91,14 +91,14 @@ def test_every_key():
 
 
 def test_the_standard_library_finds_no_fault():
-    """wsgiref.validate looks at types, names and what must be there."""
+    """wsgiref.validate accepts types, names and required keys."""
     check_environ(build(request(fields=[(b"A", b"b")])))
     check_environ(build(script_name="/app"))
     check_environ(build(peer=ConnectionInfo("", "", "localhost", "80", "http")))
 
 
 def test_an_environ_is_the_applications_own():
-    """What one request changes, the next does not see."""
+    """A change of one environ does not reach the next."""
     connection = EnvironBuilder(
         base_environ(
             multithread=False,
@@ -121,7 +121,7 @@ def test_an_environ_is_the_applications_own():
 
 
 def test_fields_that_come_again():
-    """A request that has the very fields of the one before gets them, and none of its others."""
+    """A request with the same fields as the one before gets them, and no other key of it."""
     connection = EnvironBuilder(
         base_environ(
             multithread=True, multiprocess=False, errors=None, script_name="", software="x"
@@ -145,7 +145,7 @@ def test_fields_that_come_again():
 
 @given(turns=st.lists(st.integers(0, MAX_CACHED_ENVIRONS + 2), max_size=40))
 def test_requests_of_several_kinds(turns):
-    """In whatever order they come, each gets its own fields; some kinds are kept, and no more."""
+    """In any order, each request gets its own fields; the number of cached environs is bounded."""
     lists = [[(b"Host", b"a"), (b"X-%d" % kind, b"b")] for kind in range(MAX_CACHED_ENVIRONS + 3)]
     connection = EnvironBuilder({"SCRIPT_NAME": ""}, PEER)
     for kind in turns:
@@ -158,7 +158,7 @@ def test_requests_of_several_kinds(turns):
 
 
 def test_the_variables_of_tls_are_in_the_environ():
-    """What a peer brings along."""
+    """The variables of the connection."""
     peer = PEER._replace(scheme="https", variables={"SSL_PROTOCOL": "TLSv1.3"})
     made = build(peer=peer)
     assert made["wsgi.url_scheme"] == "https"
@@ -196,7 +196,7 @@ def test_the_path_is_decoded_to_native_strings(path, info):
     ],
 )
 def test_the_prefix_is_taken_off_the_path(path, name, info):
-    """SCRIPT_NAME and PATH_INFO are the two parts of one path; a proxy may have cut it already."""
+    """SCRIPT_NAME and PATH_INFO are two parts of one path; a proxy may have removed the first."""
     made = build(request(path), script_name=name)
     assert (made["SCRIPT_NAME"], made["PATH_INFO"]) == (name, info)
     assert made["REQUEST_URI"] == path
@@ -222,7 +222,7 @@ def test_the_prefix_is_taken_off_the_path(path, name, info):
 )
 @pytest.mark.parametrize("warm", [False, True])
 def test_fields(monkeypatch, fields, expected, warm):
-    """Names are translated, repeated values joined, dangerous names dropped, known or not."""
+    """Names are translated, repeated values joined, and dangerous names dropped, cached or not."""
     monkeypatch.setattr(environ_module, "_keys", {})
     if warm:
         build(request(fields=fields))
@@ -250,14 +250,14 @@ def test_fields(monkeypatch, fields, expected, warm):
     ],
 )
 def test_the_length_is_what_the_stream_will_give(field, declared, length, expected):
-    """A chunked body that is complete has a length, and no Transfer-Encoding any more."""
+    """A chunked body that is complete has a length and no Transfer-Encoding."""
     made = build(request(fields=[field] if field else [], length=declared), length)
     keys = ("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_LENGTH")
     assert {key: made[key] for key in keys if key in made} == expected
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
-    """A client that invents names neither fills memory nor breaks those that follow."""
+    """A client that invents names neither fills the memory nor affects later requests."""
     monkeypatch.setattr(environ_module, "_keys", {})
     build(request(fields=[(b"X" * (MAX_CACHED_KEY_NAME + 1), b"")]))
     assert len(environ_module._keys) == 1
@@ -273,7 +273,7 @@ values = st.binary(max_size=6).filter(lambda value: not set(value) & set(b"\r\n\
 
 @given(st.lists(st.tuples(names, values), max_size=8))
 def test_fields_against_a_plain_reading(fields):
-    """The quick way through the cache says what a simple loop says."""
+    """The fast path through the cache has the result of a simple loop."""
     expected = {}
     for name, value in fields:
         if b"_" not in name:

@@ -16,7 +16,7 @@ from aiowsgi.wsgi.errors import ErrorStream
 
 @pytest.fixture
 def stream() -> Iterator[ErrorStream]:
-    """A stream, and nothing left in it for the next test."""
+    """A stream, which is flushed after the test."""
     stream = ErrorStream()
     yield stream
     stream.flush()
@@ -46,7 +46,7 @@ def test_whole_lines_become_records(
 
 
 def test_flush_ends_a_line(stream: ErrorStream, caplog: pytest.LogCaptureFixture) -> None:
-    """What is flushed is logged at once, and only once; close() flushes and closes nothing."""
+    """Flushed text is logged at once, and only once; close() flushes and does not close."""
     stream.write("no end")
     stream.flush()
     stream.flush()
@@ -70,7 +70,7 @@ def test_a_traceback_is_one_record(stream: ErrorStream, caplog: pytest.LogCaptur
 def test_print_and_logging_write_whole_lines(
     stream: ErrorStream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the usual writers write in parts is put together."""
+    """Text that print() and logging write in parts becomes whole lines."""
     print("printed", 1, file=stream)
     handler = logging.StreamHandler(stream)
     handler.handle(logging.makeLogRecord({"msg": "handled"}))
@@ -92,7 +92,7 @@ def test_threads_do_not_mix(stream: ErrorStream, caplog: pytest.LogCaptureFixtur
 
 
 def test_the_validator_is_content(stream: ErrorStream) -> None:
-    """The stream has what PEP 3333 asks of it, and bytes are refused."""
+    """The stream has the methods of PEP 3333, and refuses bytes."""
     validated = ErrorWrapper(stream)
     validated.write("x\n")
     validated.writelines(["y\n"])
@@ -105,7 +105,7 @@ def test_the_validator_is_content(stream: ErrorStream) -> None:
 def test_a_handler_that_writes_back(
     stream: ErrorStream, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An application whose logging ends in wsgi.errors does not go round in a circle."""
+    """An application whose logging writes to wsgi.errors causes no endless loop."""
     handler = logging.StreamHandler(stream)
     target = logging.getLogger("aiowsgi.errors")
     target.addHandler(handler)

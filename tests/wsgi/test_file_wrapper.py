@@ -1,4 +1,4 @@
-"""Which files the kernel may send by itself, and from where."""
+"""Which files the kernel may send, and from which position."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def path(tmp_path):
 @pytest.mark.parametrize("mode", ["rb", "r+b"])
 @pytest.mark.parametrize("buffering", [0, -1, 4])
 def test_a_plain_file_is_recognised(path, mode, buffering):
-    """From the position that the application sees, whatever was read ahead."""
+    """The range begins at the application's position, whatever has been read ahead."""
     with path.open(mode, buffering=buffering) as file:
         assert file_range(file) == FileRange(file.fileno(), 0, 10)
         file.read(3)
@@ -37,7 +37,7 @@ def test_a_plain_file_is_recognised(path, mode, buffering):
 
 
 def test_what_was_written_is_part_of_the_file(path):
-    """A file opened for both is flushed first."""
+    """A file opened for reading and writing is flushed first."""
     with path.open("r+b") as file:
         file.seek(0, io.SEEK_END)
         file.write(b"abc")
@@ -50,7 +50,7 @@ def test_what_was_written_is_part_of_the_file(path):
 
 @pytest.mark.parametrize("make", [tempfile.TemporaryFile, tempfile.NamedTemporaryFile])
 def test_a_temporary_file_is_recognised(make):
-    """With or without the wrapper that ``tempfile`` puts around one."""
+    """Files of ``tempfile`` are recognised with and without their wrapper."""
     with make() as file:
         file.write(CONTENT)
         file.seek(4)
@@ -65,7 +65,7 @@ class Lying(io.FileIO):
 
 
 def not_files(path):
-    """Objects that have a descriptor, or look as if, and must be read."""
+    """Objects that have a descriptor, or seem to, and must be read."""
     compressed = path.with_suffix(".gz")
     compressed.write_bytes(gzip.compress(CONTENT))
     reader, writer = os.pipe()
@@ -95,7 +95,7 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_only_looks_like_a_file_is_not_taken_for_one(path, kind):
-    """A descriptor alone says nothing of what a reader would see."""
+    """A descriptor does not prove that a reader would see the same bytes."""
     files = not_files(path)
     assert file_range(files[kind]) is None
     for file in files.values():
@@ -104,12 +104,12 @@ def test_what_only_looks_like_a_file_is_not_taken_for_one(path, kind):
 
 @pytest.mark.parametrize("thing", [None, object(), b"bytes", 5, FileRange(0, 0, 0)])
 def test_what_is_no_file_at_all(thing):
-    """Anything may come."""
+    """An application may return any object."""
     assert file_range(thing) is None
 
 
 def test_an_empty_file_is_left_to_be_read(tmp_path):
-    """A size of nothing proves nothing: so say the files of /proc, too."""
+    """A size of 0 proves nothing: files of /proc have it too."""
     path = tmp_path / "empty"
     path.touch()
     with path.open("rb") as file:
@@ -126,14 +126,14 @@ def test_a_closed_file_is_an_error(path):
 
 @pytest.mark.parametrize("size", [1, 3, 10, 100])
 def test_the_wrapper_gives_blocks(size):
-    """PEP 3333: an iterable over read(), whatever the object."""
+    """PEP 3333: the wrapper is an iterable over read() of any object."""
     assert list(FileWrapper(io.BytesIO(CONTENT), size)) == [
         CONTENT[n : n + size] for n in range(0, 10, size)
     ]
 
 
 def test_the_wrapper_has_a_close_only_if_the_file_has():
-    """PEP 3333 asks for exactly that."""
+    """close() exists if the object has it (PEP 3333)."""
     file = io.BytesIO()
     FileWrapper(file).close()
     assert file.closed

@@ -1,4 +1,4 @@
-"""PEP 3333 against a sink that keeps what it is given: every state, every misbehaviour."""
+"""PEP 3333 with a sink that records the bytes: every state, every kind of misbehaviour."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aiowsgi.wsgi.handler import COPY_BELOW, Response, ResponseState, run_applic
 
 
 class FakeSink:
-    """Keeps what is sent; raises ClientDisconnected at the ``fails_at``-th call."""
+    """Records what is sent; raises ClientDisconnected at the ``fails_at``-th call."""
 
     def __init__(self, method="GET", *, http_11=True, fails_at=None):
         self.method = method
@@ -31,7 +31,7 @@ class FakeSink:
         self.calls = []
         self.complete = False
         self.aborted = False
-        # What should not have been asked of it. Said here: what is raised is not seen by a test.
+        # Wrong calls. They are recorded because the server would catch an exception.
         self.amiss = []
 
     def context(self):
@@ -76,7 +76,7 @@ class FakeSink:
 
     @property
     def seen(self):
-        """What a client sees."""
+        """What a client receives."""
         return read_response(self.data, self.method, closed=not self.http_11)
 
 
@@ -98,7 +98,7 @@ class Iterable:
 
 
 def run(app, sink=None, environ=None):
-    """Run an application; gives its response and the sink."""
+    """Run an application; return its response and the sink."""
     sink = sink or FakeSink()
     response, failures = Response(sink), []
 
@@ -106,7 +106,7 @@ def run(app, sink=None, environ=None):
         try:
             return app(environ, start_response)
         except (AssertionError, pytest.fail.Exception) as error:
-            # The server would take it for the application's error.
+            # The server would treat it as the application's error.
             failures.append(error)
             raise
 
@@ -121,7 +121,7 @@ def run(app, sink=None, environ=None):
 
 
 def answering(blocks, status="200 OK", fields=()):
-    """An application that answers with ``blocks``."""
+    """Return an application that answers with ``blocks``."""
 
     def app(environ, start_response):
         start_response(status, list(fields))
@@ -149,7 +149,7 @@ LENGTH = ("Content-Length", "5")
     ],
 )
 def test_a_body_is_framed_and_sent_as_it_comes(blocks, fields, framing, calls):
-    """What is at hand leaves at once with its length; what comes in blocks leaves in blocks."""
+    """A list is sent at once with its length; an iterator is sent block by block."""
     response, sink = run(answering(blocks, fields=fields))
     assert sink.seen.whole
     assert sink.seen.body == b"hello"
@@ -163,7 +163,7 @@ def test_a_body_is_framed_and_sent_as_it_comes(blocks, fields, framing, calls):
 
 @pytest.mark.parametrize("blocks", [[], (), [b""], iter([]), iter([b"", b""]), ""])
 def test_an_empty_body_has_a_length_of_nothing(blocks):
-    """However it is empty, the head is sent, in one call."""
+    """Without any bytes the head is sent, in one call."""
     _, sink = run(answering(blocks))
     assert sink.seen.whole
     assert sink.seen.fields["content-length"] == "0"
@@ -174,7 +174,7 @@ def test_an_empty_body_has_a_length_of_nothing(blocks):
 @pytest.mark.parametrize("promised", [False, True])
 @pytest.mark.parametrize("http_11", [False, True])
 def test_large_blocks_are_not_copied(size, promised, http_11):
-    """Beyond `COPY_BELOW` head, block and framing are separate buffers, none of them empty."""
+    """From `COPY_BELOW` on, head, block and framing are separate buffers, none of them empty."""
     block = b"x" * size
     fields = [("Content-Length", str(size * 3))] if promised else []
     response, sink = run(answering(iter([block] * 3), fields=fields), FakeSink(http_11=http_11))
@@ -194,7 +194,7 @@ def test_large_blocks_are_not_copied(size, promised, http_11):
     ("method", "status"), [("HEAD", "200 OK"), ("GET", "204 None"), ("GET", "304 Same")]
 )
 def test_a_response_without_a_body_has_none(blocks, method, status):
-    """HEAD, 204 and 304: blocks are dropped, and no more than one is asked for."""
+    """HEAD, 204 and 304: blocks are dropped, and at most one is requested."""
     iterable = Iterable(blocks)
     response, sink = run(answering(iterable, status), FakeSink(method))
     assert sink.seen.whole
@@ -207,14 +207,14 @@ def test_a_response_without_a_body_has_none(blocks, method, status):
 
 
 def test_an_iterable_whose_blocks_go_nowhere_is_not_read_on():
-    """A response to HEAD ends with the head, however long the application could go on."""
+    """A response to HEAD ends with the head, even if the application could continue."""
     blocks = iter([b"a", b"b", b"c"])
     assert run(answering(blocks), FakeSink("HEAD"))[1].complete
     assert list(blocks) == [b"b", b"c"]
 
 
 def test_http_1_0_ends_with_the_connection():
-    """No chunks where the client knows none."""
+    """A client of HTTP/1.0 gets no chunks."""
     response, sink = run(answering(iter([b"hel", b"lo"])), FakeSink(http_11=False))
     assert sink.data.endswith(b"Connection: close\r\n\r\nhello")
     assert not response.keep_alive
@@ -243,7 +243,7 @@ def test_the_head_waits_for_the_first_block():
 
 
 def test_a_generator_may_start_its_response_late():
-    """The call comes with the first block that is asked for."""
+    """start_response() may be called while the first block is produced."""
 
     def app(environ, start_response):
         start_response("201 Created", [])
@@ -260,7 +260,7 @@ def raise_and_catch():
 
 
 def test_a_second_start_response_with_exc_info_replaces_the_first():
-    """Before the head is sent, an error page takes the place of what was begun."""
+    """Before the head is sent, an error page replaces the response."""
 
     def app(environ, start_response):
         start_response("200 OK", [LENGTH])
@@ -274,7 +274,7 @@ def test_a_second_start_response_with_exc_info_replaces_the_first():
 
 
 def test_exc_info_is_no_error_at_first():
-    """A first call may have it."""
+    """A first call may pass exc_info."""
 
     def app(environ, start_response):
         start_response("500 Oh", [], raise_and_catch())
@@ -284,7 +284,7 @@ def test_exc_info_is_no_error_at_first():
 
 
 def test_exc_info_is_raised_again_once_the_head_is_sent(caplog):
-    """It is too late for an error page: the application's error tears the response."""
+    """After the head, the application's error aborts the response."""
 
     def app(environ, start_response):
         write = start_response("200 OK", [])
@@ -299,7 +299,7 @@ def test_exc_info_is_raised_again_once_the_head_is_sent(caplog):
 
 
 def test_exc_info_is_raised_again_after_the_end(caplog):
-    """The same where the response is complete, which it stays."""
+    """After a complete response, the error is logged and the response stays complete."""
 
     def app(environ, start_response):
         write = start_response("200 OK", [LENGTH])
@@ -314,7 +314,7 @@ def test_exc_info_is_raised_again_after_the_end(caplog):
 
 @pytest.mark.parametrize("when", ["started", "sending", "complete"])
 def test_a_second_start_response_without_exc_info_is_an_error(when, caplog):
-    """In every state but the first."""
+    """A second call without exc_info is an error in every state but NEW."""
 
     def app(environ, start_response):
         write = start_response("200 OK", [LENGTH])
@@ -330,7 +330,7 @@ def test_a_second_start_response_without_exc_info_is_an_error(when, caplog):
 
 
 def test_a_failed_start_response_can_be_repaired():
-    """What was refused was not taken."""
+    """A refused call has no effect."""
 
     def app(environ, start_response):
         with pytest.raises(ApplicationError):
@@ -347,7 +347,7 @@ def test_a_failed_start_response_can_be_repaired():
 
 
 def test_write_sends_at_once_and_before_the_iterable():
-    """The imperative way and the iterable go together in order."""
+    """write() and the iterable can be combined, in order."""
 
     def app(environ, start_response):
         write = start_response("200 OK", [])
@@ -392,7 +392,7 @@ def test_write_can_complete_what_was_promised():
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_write_after_the_end_is_nothing(method):
-    """A callable that is kept sends nothing behind the response."""
+    """A write() that is called after the response sends nothing."""
     kept = []
 
     def app(environ, start_response):
@@ -411,7 +411,7 @@ def test_write_after_the_end_is_nothing(method):
     "blocks", [[b"hello world"], iter([b"hello world"]), iter([b"hel", b"low"])]
 )
 def test_a_body_that_is_too_long_is_cut_and_logged(blocks, caplog):
-    """The promise is kept to the byte, and the excess is an error of the application's."""
+    """Exactly Content-Length bytes are sent, and the excess is the application's error."""
     response, sink = run(answering(blocks, fields=[LENGTH]))
     assert sink.seen.whole
     assert sink.seen.body == b"hello"
@@ -421,7 +421,7 @@ def test_a_body_that_is_too_long_is_cut_and_logged(blocks, caplog):
 
 @pytest.mark.parametrize("blocks", [[b"hello"], iter([b"hello"]), iter([b"he", b"", b"llo", b""])])
 def test_a_length_that_is_kept_is_no_error(blocks, caplog):
-    """To the byte, in one block or several: nothing is logged."""
+    """A body of the exact length, in one block or several, is not logged."""
     _, sink = run(answering(blocks, fields=[LENGTH]))
     assert sink.seen.whole
     assert sink.seen.body == b"hello"
@@ -429,7 +429,7 @@ def test_a_length_that_is_kept_is_no_error(blocks, caplog):
 
 
 def test_a_body_where_none_was_promised_is_cut(caplog):
-    """A length of nothing is one too."""
+    """Content-Length 0 is a length too."""
     _, sink = run(answering(iter([b"x"]), fields=[("Content-Length", "0")]))
     assert sink.seen.whole
     assert sink.seen.body == b""
@@ -437,14 +437,14 @@ def test_a_body_where_none_was_promised_is_cut(caplog):
 
 
 def test_a_body_known_to_be_too_short_is_a_500(caplog):
-    """Nothing was sent yet: the client is told."""
+    """If nothing has been sent, the client gets a 500."""
     _, sink = run(answering([b"hi"], fields=[LENGTH]))
     assert sink.seen.status == 500
     assert "3 bytes shorter than its Content-Length" in caplog.text
 
 
 def test_a_body_found_to_be_too_short_is_torn(caplog):
-    """The client must not wait for the rest, nor take what came for the whole."""
+    """The connection is closed: the client neither waits for the rest nor takes it for complete."""
     response, sink = run(answering(iter([b"he", b"l"]), fields=[LENGTH]))
     assert sink.aborted
     assert response.state is ResponseState.ABORTED
@@ -452,7 +452,7 @@ def test_a_body_found_to_be_too_short_is_torn(caplog):
 
 
 def test_an_empty_iterator_of_a_promised_body_is_a_500():
-    """That nothing came is known before the head is sent."""
+    """A missing body is noticed before the head is sent."""
     assert run(answering(iter([]), fields=[LENGTH]))[1].seen.status == 500
 
 
@@ -460,7 +460,7 @@ def test_an_empty_iterator_of_a_promised_body_is_a_500():
 
 
 class Hostile:
-    """Whose close cannot even be looked up."""
+    """An object whose attribute close raises."""
 
     def __iter__(self):
         return iter([b"x"])
@@ -518,7 +518,7 @@ def test_an_application_may_close_the_connection():
 
 @pytest.mark.parametrize("name", MISBEHAVIOURS)
 def test_misbehaviour_is_logged_and_answered(name, caplog):
-    """A plain 500 if nothing was sent, a torn connection if something was, and a traceback."""
+    """A 500 if nothing was sent, an aborted connection otherwise, and a traceback."""
     app, status = MISBEHAVIOURS[name]
     _, sink = run(app)
     assert sink.aborted is (status is None)
@@ -537,7 +537,7 @@ ERRORS = [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError,
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("where", ["call", "first block", "later", "close", "after the end"])
 def test_no_exception_leaves(error, where, caplog):
-    """Whatever is raised wherever: logged, answered or torn; `close` has run once."""
+    """Any exception anywhere is logged, and answered or aborted; close() runs once."""
 
     class Raising(Iterable):
         def __iter__(self):
@@ -565,7 +565,7 @@ def test_no_exception_leaves(error, where, caplog):
 
 
 def test_the_error_page_is_counted_and_has_no_fields_of_the_applications():
-    """What the access log says is what was sent."""
+    """The access log has what was sent."""
 
     def app(environ, start_response):
         start_response("200 OK", [("X-Secret", "1")])
@@ -582,7 +582,7 @@ def test_the_error_page_is_counted_and_has_no_fields_of_the_applications():
 
 @pytest.mark.parametrize(("status", "detail"), [(400, "malformed"), (413, "large"), (408, "slow")])
 def test_a_body_that_cannot_be_read_is_the_clients_fault(status, detail, caplog):
-    """An application that lets the error through answers with its status, without a traceback."""
+    """An application that does not catch the error answers with its status, without a traceback."""
 
     def app(environ, start_response):
         raise RequestBodyError(status, detail)
@@ -596,7 +596,7 @@ def test_a_body_that_cannot_be_read_is_the_clients_fault(status, detail, caplog)
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_client_that_went_is_no_error(begun, caplog):
-    """ClientDisconnected from wsgi.input is not logged; what cannot be finished is torn."""
+    """ClientDisconnected from wsgi.input is not logged; the response is aborted."""
 
     def app(environ, start_response):
         write = start_response("200 OK", [])
@@ -625,7 +625,7 @@ def test_a_client_that_goes_after_the_end_is_nothing():
 @pytest.mark.parametrize("fails_at", [0, 1, 2])
 @pytest.mark.parametrize("generator", [False, True])
 def test_a_client_that_goes_ends_the_iteration(fails_at, generator):
-    """`close` runs once, and a generator is stopped where it stands, in its finally."""
+    """close() runs once, and ends a generator at its yield."""
     stopped = []
 
     def blocks():
@@ -648,7 +648,7 @@ def test_a_client_that_goes_ends_the_iteration(fails_at, generator):
 
 
 def test_a_client_that_goes_before_the_error_page_is_nothing(caplog):
-    """The page cannot be sent, which nobody has to know."""
+    """An error page that cannot be sent is not logged as an error."""
     sink = FakeSink(fails_at=0)
     run_application(None, {}, Response(sink), sink)
     assert len(caplog.records) == 1
@@ -668,7 +668,7 @@ def path(tmp_path):
 @pytest.mark.parametrize("length", [None, "10", "4", "1", "0"])
 @pytest.mark.parametrize("offset", [0, 3])
 def test_a_plain_file_is_sent_by_the_kernel(path, length, offset):
-    """From its position, as far as Content-Length says."""
+    """A file is sent from its position, up to its Content-Length."""
     if offset and length == "10":
         length = "7"
     fields = [] if length is None else [("Content-Length", length)]
@@ -685,7 +685,7 @@ def test_a_plain_file_is_sent_by_the_kernel(path, length, offset):
 
 
 def test_a_file_shorter_than_promised_is_a_500(path):
-    """Nothing was sent yet."""
+    """A file shorter than its Content-Length is answered 500, because nothing has been sent."""
     file = path.open("rb")
     _, sink = run(answering(FileWrapper(file), fields=[("Content-Length", "11")]))
     assert sink.seen.status == 500
@@ -693,7 +693,7 @@ def test_a_file_shorter_than_promised_is_a_500(path):
 
 
 def test_a_file_for_head_sends_its_length_alone(path):
-    """The kernel sends none of it."""
+    """For HEAD the length is sent, and no byte of the file."""
     response, sink = run(answering(FileWrapper(path.open("rb"))), FakeSink("HEAD"))
     assert sink.seen.whole
     assert sink.seen.fields["content-length"] == "10"
@@ -702,7 +702,7 @@ def test_a_file_for_head_sends_its_length_alone(path):
 
 
 def test_a_file_behind_written_blocks_is_read(path):
-    """The head is sent already: the file is an iterable like others."""
+    """After write(), a file is sent like any other iterable."""
 
     def app(environ, start_response):
         start_response("200 OK", [])(b"before ")
@@ -714,7 +714,7 @@ def test_a_file_behind_written_blocks_is_read(path):
 
 
 def test_a_file_that_is_none_is_read():
-    """Whatever has a read method."""
+    """Any object with a read method can be wrapped."""
 
     blocks = [b"", b"cd", b"ab"]
 
@@ -763,7 +763,7 @@ lengths = st.sampled_from([None, 0, 1, 4, 40_004])
 def test_any_sequence_gives_a_whole_response_or_a_torn_one(
     calls, blocks, kind, length, method, http_11, fails_at, close_raises
 ):
-    """h11's client reads what was sent to its end, or the connection was visibly torn."""
+    """h11's client reads a complete response, or the connection was visibly aborted."""
     iterable = Iterable(blocks, ValueError("close") if close_raises else None)
     given_back = {"list": blocks, "generator": iter(blocks), "object": iterable, "none": None}
     fields = [] if length is None else [("Content-Length", str(length))]
@@ -807,7 +807,7 @@ def test_any_sequence_gives_a_whole_response_or_a_torn_one(
 
 
 def test_what_h11_finds_incomplete_is_incomplete():
-    """The judge can tell: half of a chunked body is no whole response."""
+    """The check recognises half of a chunked body as incomplete."""
     assert not read_response(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
     ).whole
