@@ -226,7 +226,7 @@ class Duration(NamedTuple):
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd]?)", _number_text(value))
         if match is None:
             raise ValueError(f"{value!r} is not a time; write 30, 30s, 2m, 1.5s or 500ms")
-        # Rounded to microseconds: 1.1 * 60 is 66.00000000000001.
+        # Rounded to microseconds: 4.1 * 60 is 245.99999999999997.
         seconds = round(float(match[1]) * _UNIT_SECONDS[match[2]], 6)
         if seconds > _MAX_SECONDS:
             raise ValueError(f"{value} is too long; the maximum is ten years")

@@ -581,6 +581,9 @@ class Transport(asyncio.Transport):
                 self._lose(None)
 
     def abort(self):
+        if self._buffer:
+            # There is no close_notify, so a TLS client can tell that this is not the end.
+            self._endpoint.reset()
         self._lose(None)
 
     def write(self, data):
