@@ -104,6 +104,9 @@ class RequestBodyError(OSError):
         self.status = status
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type[RequestBodyError], tuple[int, str]]:
+        return type(self), (self.status, self.detail)
+
 
 class RequestTimedOut(BaseException):
     """Raised in a worker thread whose request exceeds --request-timeout (``--interrupt-detached``).

@@ -27,6 +27,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from math import inf
 from threading import Condition, Lock
 from time import monotonic
@@ -249,7 +250,8 @@ class StreamedBody(io.RawIOBase):
             self._arrived.wait()
         if self._error is not None:
             # Before the bytes that came ahead of the error: the body cannot become complete.
-            raise self._error
+            # A copy: the traceback of what is raised refers to this object, which would be a cycle.
+            raise copy(self._error)
 
     def _take(self, count: int) -> bool:
         """Note that ``count`` bytes were read; returns whether to call ``resume``."""

@@ -579,6 +579,9 @@ class Transport(asyncio.Transport):
             self._closing = True
             if not self._buffer:
                 self._lose(None)
+            else:
+                # As asyncio's ssl_shutdown_timeout.
+                self._sim.loop.call_later(30, self.abort)
 
     def abort(self):
         if self._buffer:
