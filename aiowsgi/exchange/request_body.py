@@ -154,13 +154,15 @@ class StreamedBody(io.RawIOBase):
         """No more will come: the body is complete, or ``error`` says why it never will be."""
         with self._lock:
             self._receive = None
-            # A method of the exchange that has the stream: a cycle for the garbage collector.
-            self._ask = None
+            # A method of the exchange that has the stream: a cycle for the garbage collector. It is
+            # released after the lock, as it may be the last reference and closes the stream then.
+            ask, self._ask = self._ask, None
             if not self._ended:
                 self._ended = True
                 self._error = error
                 self.waiting_since = inf
                 self._arrived.notify()
+        del ask
 
     @property
     def whole(self) -> bool:

@@ -8,6 +8,8 @@ from itertools import groupby
 from math import inf
 from operator import itemgetter
 
+from threading import Thread
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -360,3 +362,23 @@ def test_any_way_of_arrival_gives_the_same(reader, steps, asked):
     assert ahead == 0
     body.end()
     assert result.result(PATIENCE) == held + b"".join(piece for _, piece in steps)
+
+
+def test_the_end_releases_what_asks_after_the_lock():
+    """The last reference to the exchange closes the stream, which takes the same lock."""
+
+    class Asking:
+        """Holds the stream, as an exchange does."""
+
+        def __init__(self, body):
+            self.stream = open_stream(body)
+
+        def ask(self):
+            """Never called."""
+
+    body = StreamedBody(lambda: None)
+    body.ask_first(Asking(body).ask)
+    ended = Thread(target=body.end, args=(None,), daemon=True)
+    ended.start()
+    ended.join(PATIENCE)
+    assert not ended.is_alive()
