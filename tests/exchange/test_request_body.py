@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from math import inf
@@ -364,6 +366,7 @@ def test_any_way_of_arrival_gives_the_same(reader, steps, asked):
     assert result.result(PATIENCE) == held + b"".join(piece for _, piece in steps)
 
 
+<<<<<<< HEAD
 def test_the_end_releases_what_asks_after_the_lock():
     """The last reference to the exchange closes the stream, which takes the same lock."""
 
@@ -382,3 +385,48 @@ def test_the_end_releases_what_asks_after_the_lock():
     ended.start()
     ended.join(PATIENCE)
     assert not ended.is_alive()
+=======
+@pytest.fixture
+def no_garbage_collector():
+    """Objects are freed by their reference counts alone."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("error", [RequestBodyError(408, "late"), ClientDisconnected("gone")])
+def test_a_body_whose_reading_failed_is_freed_at_once(error, no_garbage_collector):
+    """The traceback of a read's error keeps nothing alive; each read raises an equal error."""
+    body = StreamedBody(bool)
+    stream, freed = open_stream(body), weakref.ref(body)
+    body.end(error)
+    for _ in range(2):
+        with pytest.raises(type(error), match=str(error)) as caught:
+            stream.read()
+        assert vars(caught.value) == vars(error)
+        assert caught.value is not error
+        del caught
+    del body, stream
+    assert freed() is None
+
+
+def test_a_body_that_the_client_holds_back_is_freed_at_once(no_garbage_collector):
+    """After its end, a body does not refer to the exchange that would have asked for it."""
+
+    class Exchange:
+        def __init__(self, body):
+            self.stream = open_stream(body)
+            body.ask_first(self.ask)
+
+        def ask(self):
+            raise AssertionError("nothing was read")
+
+    for ended_first in (False, True):
+        body = StreamedBody(bool)
+        if ended_first:
+            body.end()
+        exchange, freed = Exchange(body), weakref.ref(body)
+        body.end()
+        del exchange, body
+        assert freed() is None
+>>>>>>> ba9aa41 (Tests: a streamed body that is not read, or whose reading failed, is freed without the garbage collector)

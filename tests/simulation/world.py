@@ -162,8 +162,10 @@ class Worker:
                 except BaseException as error:
                     self._failure = error
                 self.task = None
+            # Once the other thread may run, it may call stop().
+            stopping = self._stopping
             self._back.release()
-            if self._stopping:
+            if stopping:
                 return
 
     def pause(self, ready, until):
