@@ -366,7 +366,6 @@ def test_any_way_of_arrival_gives_the_same(reader, steps, asked):
     assert result.result(PATIENCE) == held + b"".join(piece for _, piece in steps)
 
 
-<<<<<<< HEAD
 def test_the_end_releases_what_asks_after_the_lock():
     """The last reference to the exchange closes the stream, which takes the same lock."""
 
@@ -385,7 +384,8 @@ def test_the_end_releases_what_asks_after_the_lock():
     ended.start()
     ended.join(PATIENCE)
     assert not ended.is_alive()
-=======
+
+
 @pytest.fixture
 def no_garbage_collector():
     """Objects are freed by their reference counts alone."""
@@ -429,4 +429,3 @@ def test_a_body_that_the_client_holds_back_is_freed_at_once(no_garbage_collector
         body.end()
         del exchange, body
         assert freed() is None
->>>>>>> ba9aa41 (Tests: a streamed body that is not read, or whose reading failed, is freed without the garbage collector)
