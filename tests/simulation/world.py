@@ -337,6 +337,8 @@ class Endpoint:
 
     def receive(self, data):
         """Data from the client."""
+        if not data:
+            return
         if self.server_closed:
             self.reset()
         elif not self.reset_received:
