@@ -219,7 +219,7 @@ class Client:
         self._stalls_at = inf if gentle or random.random() < 0.8 else random.randrange(50_000)
         # Long after the last time limit of the server.
         self._gives_up_at = sim.now + 2000
-        self.gave_up = self.half_closed = False
+        self.gave_up = False
         self.closed_at = inf
         # Seconds that the client itself takes to send and to read.
         size = sum(len(plan.content) + 1000 for plan in plans)
@@ -312,7 +312,6 @@ class Client:
         return self.gentle and self._has_all
 
     def _half_close(self):
-        self.half_closed = True
         self.endpoint.client_ended = True
 
     def _close(self):
@@ -397,8 +396,7 @@ def _read_body(client, plan, answer, data):
     # Only the end of the connection ends the body; after a reset it is visibly incomplete.
     assert answer.fields.get("connection") == "close"
     answer.body = data
-    # Known: asyncio's TLS transports close when the client has closed its sending side.
-    answer.complete = client.saw_end and not (client.is_tls and client.half_closed)
+    answer.complete = client.saw_end
     return b""
 
 

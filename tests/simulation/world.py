@@ -491,8 +491,6 @@ class Poll:
 class Transport(asyncio.Transport):
     """A transport of the event loop on a socket; with ``tls`` it has a buffer of its own."""
 
-    HIGH_WATER = 64 * 1024
-
     def __init__(self, sim, sock, protocol, *, tls):
         super().__init__(
             {
@@ -510,7 +508,7 @@ class Transport(asyncio.Transport):
         self._eof_seen = False
         self._closing = False
         self._buffer = bytearray()
-        self._protocol_paused = False
+        self._protocol_paused = self._eof_wanted = False
         self.connected = self.lost = False
 
     def connect(self):
@@ -556,9 +554,11 @@ class Transport(asyncio.Transport):
             self._endpoint.reset()
             self._lose(error)
             return
-        if self._protocol_paused and len(self._buffer) < self.HIGH_WATER // 4:
-            self._protocol_paused = False
-            self._protocol.resume_writing()
+        if not self._buffer:
+            self._endpoint.server_ended |= self._eof_wanted
+            if self._protocol_paused:
+                self._protocol_paused = False
+                self._protocol.resume_writing()
         if self._closing and not self._buffer:
             self._lose(None)
 
@@ -597,7 +597,8 @@ class Transport(asyncio.Transport):
         assert self._sim.current is None, "a worker thread uses the transport"
         if not self._closing:
             self._buffer += data
-            if len(self._buffer) > self.HIGH_WATER and not self._protocol_paused:
+            self._flush()
+            if self._buffer and not self._protocol_paused:
                 self._protocol_paused = True
                 self._protocol.pause_writing()
 
@@ -608,10 +609,11 @@ class Transport(asyncio.Transport):
         return len(self._buffer)
 
     def can_write_eof(self):
-        return self._extra["ssl_object"] is None
+        return True
 
     def write_eof(self):
-        self._endpoint.server_ended = True
+        self._eof_wanted = True
+        self._endpoint.server_ended = not self._buffer
 
     def pause_reading(self):
         assert self._reading
