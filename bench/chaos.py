@@ -62,7 +62,7 @@ class Round:
     sent: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)  # noqa: S311 - it is to be repeatable
+        self.random = random.Random(self.seed)
         self.pid_file = self.directory / "pid"
 
     def write_app(self, *, broken: bool = False) -> None:

@@ -1,15 +1,16 @@
 """Authentication of the admin endpoint, which shows paths, client addresses and lines of code.
 
 * **With a token**, a request has it in ``Authorization: Bearer``, or has the cookie that ``/`` sets
-  after a request with ``?token=``, which the form makes. The cookie is a key derived from the token,
-  so that the token itself is not sent again and again, and browsers do not send it from another
-  site. Both are compared in constant time.
+  after a request with ``?token=``, which the form makes. The cookie is a key derived from the
+  token, so that the token itself is not sent again and again, and browsers do not send it from
+  another site. Both are compared in constant time.
 * **Without a token**, which only an address of this machine can be, the danger is the user's own
   browser: a page of another site can have its own name resolve to 127.0.0.1 and read the answers
   ("DNS rebinding"). Such a request has that site's name in Host and is refused; an IP address and
   ``localhost`` are accepted.
 
-``/livez`` and ``/readyz`` need no authentication: probes have no secrets, and the answers are short.
+``/livez`` and ``/readyz`` need no authentication: probes have no secrets, and the answers are
+short.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def read_token(path: str) -> str:
     except UnicodeDecodeError:
         raise ConfigError(f"admin-token-file: {path}: it must be ASCII") from None
     if len(text) < SHORTEST or any(character.isspace() for character in text):
-        raise ConfigError(f"admin-token-file: {path}: it must be one word of {SHORTEST} characters or more")
+        raise ConfigError(
+            f"admin-token-file: {path}: it must be one word of {SHORTEST} characters or more"
+        )
     return text
 
 
@@ -119,7 +122,9 @@ def _with_token(token: Token, handler: Handler) -> Handler:
     def handle(request: Request) -> Reply:
         if token.has_cookie(request) or token.is_presented(request):
             return handler(request)
-        return Answer("The token of --admin-token-file is required.\n", _UNAUTHORIZED, fields=_CHALLENGE)
+        return Answer(
+            "The token of --admin-token-file is required.\n", _UNAUTHORIZED, fields=_CHALLENGE
+        )
 
     return handle
 

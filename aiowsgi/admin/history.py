@@ -1,7 +1,7 @@
 """The status of the last minutes: a sample each second, for probes and for the plots of the page.
 
-The sampler asks the workers once a second, whether anybody reads the result or not. Therefore a probe
-is answered at once, with what was true a second ago, also while a worker does not answer; and the
+The sampler asks the workers once a second, whether the result is read or not. Therefore a probe is
+answered at once, with what was true a second ago, also while a worker does not answer; and the
 plots are full when an operator opens the page.
 """
 

@@ -2,8 +2,8 @@
 
 Each asks the admin endpoint of a server, whose address it finds where the server does: ``--admin``,
 the variable, the configuration file. ``top`` shows the status once a second until ``q`` or Ctrl-C,
-and goes on while the server restarts; the others ask once. On a terminal there are colours if rich is
-installed (the extra ``top``). If standard output is not a terminal, plain text is written.
+and goes on while the server restarts; the others ask once. On a terminal there are colours if rich
+is installed (the extra ``top``). If standard output is not a terminal, plain text is written.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def top(argv: Sequence[str]) -> int:
     shown, since a server may be restarted meanwhile.
     """
     parser = _parser("top", "Show rates, latencies, workers and the oldest requests.")
-    parser.add_argument("--interval", metavar="TIME", default="1s", help="Time between updates: 1s.")
+    parser.add_argument(
+        "--interval", metavar="TIME", default="1s", help="Time between updates: 1s."
+    )
     parser.add_argument("-n", "--count", metavar="N", default="0", help="Number of updates; 0: on.")
     given = parser.parse_args(argv)
     interval, count = _read(Duration(), given, "interval"), _read(Integer(), given, "count")

@@ -18,8 +18,8 @@ from typing import IO, Final, final
 from aiowsgi.exceptions import ClientDisconnected
 from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.exchange.disconnect import DisconnectEvent
-from aiowsgi.exchange.interrupts import forget, make_interruptible, outside_application
 from aiowsgi.exchange.forked_child import leave_child
+from aiowsgi.exchange.interrupts import forget, make_interruptible, outside_application
 from aiowsgi.exchange.output import ResponseOutput
 from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.exchange.request_body import StreamedBody

@@ -87,7 +87,7 @@ class UpgradedSocket(socket.socket):
         """Take the descriptor of ``other``; ``early`` was received before and comes first."""
         made = cls(other.family, other.type, other.proto, other.detach())
         made._early = early
-        made.setblocking(True)
+        made.setblocking(True)  # noqa: FBT003 - positional only
         return made
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:

@@ -139,7 +139,7 @@ class SocketWriter:
     def set_non_blocking(self) -> None:
         """Undo what a thread that had the connection may have set, for all descriptors of it."""
         with suppress(OSError):
-            self._socket.setblocking(False)
+            self._socket.setblocking(False)  # noqa: FBT003 - positional only
 
     def wait(self, seconds: float) -> bool:
         """See `Writer`."""

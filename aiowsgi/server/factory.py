@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.connection.deadlines import Timeouts
 from aiowsgi.exchange.app_context import AppContext
-from aiowsgi.exchange.upgrade import UpgradeSlots
 from aiowsgi.exchange.memory_budget import MemoryBudget
+from aiowsgi.exchange.upgrade import UpgradeSlots
 from aiowsgi.http1.messages import Limits
 from aiowsgi.logs import setup as logs
 from aiowsgi.logs.sinks import LoggerSink, open_sink

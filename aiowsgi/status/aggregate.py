@@ -120,7 +120,9 @@ _NOTHING: Final[Tree] = {
     "counts": {**Counts().snapshot(), "dropped": 0},
     "threads": {"busy": 0, "idle": 0, "detached": 0},
     "connections": dict.fromkeys(("idle", "head", "body", "serving", "lingering"), 0),
-    "phases": dict.fromkeys(("reading", "queued", "application", "upgraded", "writing", "detached"), 0),
+    "phases": dict.fromkeys(
+        ("reading", "queued", "application", "upgraded", "writing", "detached"), 0
+    ),
     "queued": 0,
     "in_flight": 0,
     "rss": 0,

@@ -73,9 +73,9 @@ class MetricsCollector:
     def refused(self, record: RequestRecord) -> None:
         """The server answered by itself. Called by the event loop.
 
-        Its errors (5xx) are timed: a latency without the requests that were answered 503 or 504 would
-        look best when the server is at its worst. A client's errors are not: how long a slow client
-        took for its header section says nothing about the server.
+        Its errors (5xx) are timed: a latency without the requests that were answered 503 or 504
+        would look best when the server is at its worst. A client's errors are not: how long a slow
+        client took for its header section says nothing about the server.
         """
         timed = record.status >= 500
         if timed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiowsgi.admin.auth import Token, require_auth, read_token
+from aiowsgi.admin.auth import Token, read_token, require_auth
 from aiowsgi.admin.server import Answer
 from aiowsgi.exceptions import ConfigError
 from aiowsgi.http1.messages import Request

@@ -191,7 +191,7 @@ async def test_a_probe_is_answered_at_once_while_a_worker_is_asked():
     ],
 )
 async def test_many_probes(known, reported, answer):
-    """What the supervisor knows comes first; workers are asked once a second, not for each probe."""
+    """What the supervisor knows comes first; a probe does not ask the workers."""
     shown = Shown(known, reported)
     with closing(open_listeners([TcpAddress("127.0.0.1", 0)], ListenOptions())) as listeners:
         admin = await serve_admin(shown, head_parser("h11"), listeners, None)
@@ -216,7 +216,9 @@ def token(tmp_path):
 def test_a_public_address_is_announced_and_guarded(token):
     """It is said loudly; probes need no token, everything else does, also by a name."""
     with served("--admin-token-file", token, address="0.0.0.0:0") as (admin, _):
-        assert any("other machines can reach the admin endpoint" in line for line in admin.program.lines)
+        assert any(
+            "other machines can reach the admin endpoint" in line for line in admin.program.lines
+        )
         admin.url = admin.url.replace("0.0.0.0", "127.0.0.1")
         assert admin.get("/livez").status_code == admin.get("/readyz").status_code == 200
         for path in ("/", "/metrics", "/status.json", "/requests", "/stacks", "/events"):

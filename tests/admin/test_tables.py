@@ -124,8 +124,7 @@ def test_saturated():
     tree["stalled"] = 63.0
     head, *_ = summary(tree, at(0.0, Counts()))
     assert head == (
-        "up 1 min 5 s, SATURATED: a worker has had no free thread for 1 min 3 s"
-        " while requests wait"
+        "up 1 min 5 s, SATURATED: a worker has had no free thread for 1 min 3 s while requests wait"
     )
     tree["unready"] = "draining"
     assert "NOT READY" in summary(tree, at(0.0, Counts()))[0]

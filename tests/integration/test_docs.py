@@ -10,11 +10,14 @@ from types import ModuleType
 
 import pytest
 from processes import ROOT
+from status_samples import a_report
 from support import free_port
 
 from aiowsgi.cli import main as cli
 from aiowsgi.config.foreign import find
 from aiowsgi.config.options import OPTIONS
+from aiowsgi.status.aggregate import ServerFacts, WorkerReport, overview
+from aiowsgi.status.prometheus import exposition
 
 ASKS_A_SERVER = ("top", "requests", "stacks")
 """Subcommands that ask the admin endpoint of a running server."""
@@ -87,7 +90,7 @@ def test_options_exist(name):
     ours = {f"--{option.replace('_', '-')}" for option in OPTIONS}
     ours |= {"--check-config", "--print-config", "--version", "--help"}
     ours |= {f"--no-{option.replace('_', '-')}" for option in OPTIONS}
-    named = set(re.findall(r"`(--[a-z][a-z-]*)", PAGES[name]))
+    named = set(re.findall(r"`(--[a-z][a-z0-9-]*)", PAGES[name]))
     if name == "move-here.md":
         named = {flag for flag in named if find(flag) is None}
     assert named - ours == set()
@@ -117,6 +120,16 @@ def test_log_lines_exist(line):
     part = max(re.split(r"\d[\d.]*|\b[A-Z]+\b|:", line), key=len).strip()
     assert len(part) > 8
     assert any(part in text for text in texts_of_the_package())
+
+
+def test_metrics_exist():
+    """Each metric that the page names is served."""
+    report = {**a_report(), "certificate_expiry": 1.0}
+    worker = WorkerReport(7, 1, "ready", report)
+    text = exposition(overview(ServerFacts(2.0, 1.0), [worker]), openmetrics=False)
+    named = set(re.findall(r"\b(?:aiowsgi|process)_[a-z_]+", PAGES["watch.md"]))
+    assert len(named) > 10
+    assert {name for name in named if name not in text} == set()
 
 
 def test_every_page_is_in_the_table_of_contents():

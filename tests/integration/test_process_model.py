@@ -9,19 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from time import monotonic
 
 import pytest
-from processes import LISTENING, ROOT, Program, running, serving
+from processes import LISTENING, ROOT, Program, running
 from sample_apps import (
     PID_APP,
     READY,
     ask,
-    ask_until,
     gate,
     pid_of,
     starting,
@@ -232,7 +230,11 @@ IGNORED = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
 def test_ignored_sigchld(tmp_path: Path, loop: str, by_parent: bool) -> None:
     """Whoever ignores SIGCHLD, a worker that dies is replaced, and TERM ends the server."""
     write_app(tmp_path, PID_APP if by_parent else IGNORED + PID_APP)
-    ignoring = (sys.executable, "-c", f"{IGNORED}import os, sys; os.execv(sys.argv[1], sys.argv[1:])")
+    ignoring = (
+        sys.executable,
+        "-c",
+        f"{IGNORED}import os, sys; os.execv(sys.argv[1], sys.argv[1:])",
+    )
     with workers(tmp_path, "--loop", loop, wrapper=ignoring if by_parent else ()) as (
         program,
         address,
@@ -260,9 +262,12 @@ def test_exit_statuses_of_programs(tmp_path: Path, loop: str) -> None:
     """The application learns how its programs have ended, also while it is reloaded."""
     write_app(tmp_path, STATUS_APP)
     seen: list[tuple[int, str]] = []
-    with gate(tmp_path) as fifo, workers(tmp_path, "--loop", loop, GATE=str(fifo)) as (
-        program,
-        address,
+    with (
+        gate(tmp_path) as fifo,
+        workers(tmp_path, "--loop", loop, GATE=str(fifo)) as (
+            program,
+            address,
+        ),
     ):
         asking = Thread(target=lambda: seen.append(ask(address)))
         asking.start()
@@ -364,7 +369,7 @@ def test_a_log_that_is_not_read(
         try:
             eventually(lambda: answers(path))
             os.set_blocking(writer, False)
-            with pytest.raises(BlockingIOError):
+            with pytest.raises(BlockingIOError):  # noqa: PT012 - until the pipe is full
                 while True:
                     os.write(writer, b"x" * 4096)
             os.set_blocking(writer, True)

@@ -1,4 +1,4 @@
-"""README.md tells the truth: its commands, its table of options, its programs, its links."""
+"""README.md and the programs on embedding are right: commands, options, links."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def blocks(language):
+def blocks(language, text=README):
     """The code blocks in one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 SERVE, TEST = (block.strip() for block in blocks("sh"))
@@ -83,12 +83,12 @@ def test_links():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-BLOCKING, EMBEDDED, BACKGROUND, FIXTURE = blocks("python")
+BLOCKING, EMBEDDED, BACKGROUND, FIXTURE = blocks("python", (ROOT / "docs/embed.md").read_text())
 
 
 @pytest.mark.slow("processes")
 def test_blocking_program():
-    """The first program serves until it is told to stop."""
+    """The first program of the page on embedding serves until it is told to stop."""
     with running(sys.executable, "-c", BLOCKING.replace(":8000", ":0")) as program:
         url = program.expect(LISTENING)[1]
         answer = requests.get(url, timeout=PATIENCE, proxies={"http": ""})
@@ -110,7 +110,7 @@ def test_program(program, output):
 
 @pytest.mark.slow("processes")
 def test_fixture_program(tmp_path):
-    """The test of the README passes, without anything that this project's tests set up."""
+    """The test in the documentation passes, without anything that this project's tests set up."""
     (tmp_path / "test_greeting.py").write_text(FIXTURE)
     (tmp_path / "pytest.ini").write_text("[pytest]")
     command = [sys.executable, "-m", "pytest"]

@@ -10,6 +10,7 @@ import pytest
 
 from aiowsgi.net.certificate import certificate_expiry
 
+
 def make(folder, days):
     """A certificate that is valid for so many days, from now on."""
     path = folder / "cert.pem"

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOT_FOR_SERVERS = ("aiowsgi/cli/", "aiowsgi/frameworks/", "aiowsgi/pytest_plugin.py", "aiowsgi/testing.py")
+NOT_FOR_SERVERS = (
+    "aiowsgi/cli/",
+    "aiowsgi/frameworks/",
+    "aiowsgi/pytest_plugin.py",
+    "aiowsgi/testing.py",
+)
 
 
 def imported_by_functions() -> set[str]:
