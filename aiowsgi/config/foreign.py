@@ -813,7 +813,12 @@ ROWS: Final = (
     ),
     # The process
     _special(
-        "pid", "", _pid, gunicorn="p pid pidfile", uwsgi="pidfile pidfile2 safe-pidfile", granian="pid-file"
+        "pid",
+        "",
+        _pid,
+        gunicorn="p pid pidfile",
+        uwsgi="pidfile pidfile2 safe-pidfile",
+        granian="pid-file",
     ),
     _same("user", gunicorn="u user", uwsgi="uid", mod_wsgi="user"),
     _same("group", gunicorn="g group", uwsgi="gid", mod_wsgi="group"),

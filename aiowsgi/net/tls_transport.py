@@ -30,9 +30,7 @@ Buffer = bytes | bytearray | memoryview
 class TLSProtocol(asyncio.Protocol):
     """Decrypts what comes; makes the protocol above when the handshake is complete."""
 
-    def __init__(
-        self, context: ssl.SSLContext, factory: Callable[[], asyncio.Protocol]
-    ) -> None:
+    def __init__(self, context: ssl.SSLContext, factory: Callable[[], asyncio.Protocol]) -> None:
         """``factory`` makes the protocol above. To be made within the running event loop."""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -46,9 +44,7 @@ class TLSProtocol(asyncio.Protocol):
         self._client_finished = False
         # Our close_notify is sent: nothing more is written, and what comes is not decrypted.
         self._finished = False
-        self.established: Final[asyncio.Future[None]] = (
-            asyncio.get_running_loop().create_future()
-        )
+        self.established: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         """Done when the handshake is complete, or has failed with an OSError."""
 
     # The transport below

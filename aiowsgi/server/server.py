@@ -29,8 +29,8 @@ from aiowsgi.logs.access_logger import AccessLogger, RequestObserver, observe
 from aiowsgi.net.address import TcpAddress
 from aiowsgi.server import factory as assembly
 from aiowsgi.server.accept import ConnectionAcceptor
-from aiowsgi.server.cut_requests import report_cut_requests
 from aiowsgi.server.after_fork import ForkGuard
+from aiowsgi.server.cut_requests import report_cut_requests
 from aiowsgi.status.aggregate import Detail
 from aiowsgi.status.collector import MetricsCollector
 from aiowsgi.threads.pool import WorkerPool

@@ -93,9 +93,7 @@ class StatusCollector:
         try:
             for worker in asked:
                 worker.channel.send("look", number=number, interest=interest)
-            async with asyncio.timeout(
-                HEALTH_DEADLINE if interest is Detail.HEALTH else DEADLINE
-            ):
+            async with asyncio.timeout(HEALTH_DEADLINE if interest is Detail.HEALTH else DEADLINE):
                 await look.complete.wait()
         except TimeoutError:
             pass

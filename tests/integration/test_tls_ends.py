@@ -87,9 +87,7 @@ class TLSClient:
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n"
 
 
-def test_a_close_notify_behind_the_request_still_gets_the_response(
-    serve_on_loops, certificate
-):
+def test_a_close_notify_behind_the_request_still_gets_the_response(serve_on_loops, certificate):
     """RFC 8446 section 6.1: the client sends no more, and reads on."""
     gate = Gate()
     server = serve_on_loops(gate.before(hello), **certificate)

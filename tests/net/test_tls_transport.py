@@ -97,9 +97,7 @@ class Pair:
         self.protocol = TLSProtocol(server, lambda: self.above)
         self.protocol.connection_made(self.below)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = client.wrap_bio(
-            self._incoming, self._outgoing, server_hostname="localhost"
-        )
+        self.client = client.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
 
     def to_server(self, step=None):
         """Hand over what the client has to send, ``step`` bytes at a time."""

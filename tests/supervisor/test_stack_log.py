@@ -113,4 +113,3 @@ def test_a_worker_that_dies(tmp_path: Path) -> None:
         )
         program.expect("GET /lost")
         program.expect(READY)
-

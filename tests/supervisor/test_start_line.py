@@ -16,7 +16,11 @@ from aiowsgi.supervisor.start_line import start_line
             1,
             "1 worker x 1 thread, h11, asyncio; Ctrl-C stops",
         ),
-        ({"threads": 8, "loop": "uvloop"}, 2, "2 workers x 8 threads, httptools, uvloop; Ctrl-C stops"),
+        (
+            {"threads": 8, "loop": "uvloop"},
+            2,
+            "2 workers x 8 threads, httptools, uvloop; Ctrl-C stops",
+        ),
     ],
 )
 def test_line(options: dict[str, object], workers: int, end: str) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from pathlib import Path
 
 import pytest
 from load_client import load
 from processes import Program
-from sample_apps import READY, ask, ask_until, gate, rest_of, starting, wait_for_end, workers, write_app
+from sample_apps import (
+    READY,
+    ask,
+    gate,
+    rest_of,
+    starting,
+    wait_for_end,
+    workers,
+    write_app,
+)
 from support import LOOPS, PATIENCE, eventually
 
 pytestmark = pytest.mark.slow("processes")
@@ -108,14 +116,18 @@ def test_failures(tmp_path: Path) -> None:
         assert program.stop() == 0
 
 
-THREADED = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+THREADED = (
+    "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+)
 
 
 def test_threads(tmp_path: Path) -> None:
     """An application that starts threads at import is served without preloading, and told so."""
     write_app(tmp_path, THREADED + APP, "1")
     with workers(tmp_path, "--preload", "-w", "2") as (program, address):
-        assert any("not preloaded: the application has started 1 threads" in line for line in program.lines)
+        assert any(
+            "not preloaded: the application has started 1 threads" in line for line in program.lines
+        )
         worker, imported_by = template_of(address)
         assert worker == imported_by
         assert program.stop() == 0
@@ -156,7 +168,10 @@ def test_a_worker_and_its_template_die(tmp_path: Path) -> None:
 def test_stopped_while_importing(tmp_path: Path, number: str, status: int) -> None:
     """A template that imports ends with the server, as asked, or with a server that was killed."""
     with gate(tmp_path) as fifo:
-        write_app(tmp_path, f"import os\nos.write(1, f'in {{os.getpid()}}\\n'.encode())\nopen({str(fifo)!r}).read()")
+        write_app(
+            tmp_path,
+            f"import os\nos.write(1, f'in {{os.getpid()}}\\n'.encode())\nopen({str(fifo)!r}).read()",
+        )
         with starting(tmp_path, "--preload", "-w", "2") as program:
             template = int(program.expect(r"^in (\d+)")[1])
             with fifo.open("w"):
