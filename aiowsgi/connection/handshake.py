@@ -143,7 +143,7 @@ class _Handshake:
             self.drop()
 
     def _read_header(self, parser: ProxyHeaderParser, seen: bytes) -> None:
-        """Read what belongs to the PROXY header; the bytes after it make the socket readable again."""
+        """Read the PROXY header; the bytes after it make the socket readable again."""
         header = parser.feed(seen)
         rest = b"" if header is None else header.rest
         self._sock.recv(len(seen) - len(rest))

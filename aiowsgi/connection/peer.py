@@ -54,8 +54,10 @@ class ProxyTrace(NamedTuple):
 
 
 def _seconds(digits: bytes) -> float:
-    """Seconds since the epoch, from a number in seconds (nginx), milliseconds (Heroku) or microseconds
-    (Apache). The unit is guessed from the size, which is unambiguous until the year 5138."""
+    """Unix time from seconds (nginx), milliseconds (Heroku) or microseconds (Apache).
+
+    The unit is guessed from the size, which is unambiguous until the year 5138.
+    """
     number = float(digits)
     for unit in (1e6, 1e3):
         if number >= 1e8 * unit:

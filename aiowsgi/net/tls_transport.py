@@ -3,8 +3,8 @@
 asyncio's own TLS transports lack two things that a server needs. A client's close_notify says that
 the client sends no more, and not that it does not read (RFC 8446 section 6.1): here the protocol
 hears of it by ``eof_received`` and can still answer, as on a plain connection. And what was written
-is in two buffers there, so that nothing says when the client's kernel can have all of it: here every
-byte is encrypted at once, and the transport below has the only buffer.
+is in two buffers there, so that nothing says when the client's kernel can have all of it: here
+every byte is encrypted at once, and the transport below has the only buffer.
 
 `TLSProtocol` is the protocol of the plain transport below; `TLSTransport` is the transport of the
 protocol above. Everything runs on the event loop.

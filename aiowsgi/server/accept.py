@@ -62,8 +62,9 @@ class ConnectionAcceptor:
         """Accept from ``sockets``.
 
         At most ``most`` connections are served at a time; 0 for as many as descriptors allow.
-        ``contexts``, ``proxies`` and ``timeout`` are those of `Handshaker`. ``is_my_turn`` is called
-        with the number of connections; it returns False to leave the next one to another process.
+        ``contexts``, ``proxies`` and ``timeout`` are those of `Handshaker`. ``is_my_turn`` is
+        called with the number of connections; it returns False to leave the next one to another
+        process.
         """
         self._state = state
         self._most = most

@@ -32,7 +32,7 @@ class RecyclingLimits(NamedTuple):
 
     @classmethod
     def of(cls, config: Config, random: Random) -> RecyclingLimits:
-        """The limits in ``config``, with a random jitter so that workers do not all retire at once."""
+        """The limits in ``config``, with a jitter so that workers do not all retire at once."""
         jitter = random.randint(0, config.max_requests_jitter) if config.max_requests else 0
         return cls(config.max_requests + jitter, config.max_rss, config.max_lifetime)
 

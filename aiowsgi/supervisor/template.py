@@ -47,6 +47,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -239,10 +240,8 @@ def _main(assignment: Assignment, sock: socket.socket) -> int:
 
 def _why_unsuitable() -> str:
     count = len(sys._current_frames())  # noqa: SLF001 - public, in spite of its name
-    try:
+    with suppress(OSError):
         count = max(count, len(os.listdir("/proc/self/task")))
-    except OSError:
-        pass
     if count == 1:
         return ""
     return (

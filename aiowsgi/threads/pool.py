@@ -109,8 +109,8 @@ class TaskQueue:
 
     def _wake_one(self) -> None:
         try:
-            # First in, first out. With LIFO the woken thread preempts the event loop more often (6 %
-            # slower with 16 connections).
+            # First in, first out. With LIFO the woken thread preempts the event loop more often
+            # (6 % slower with 16 connections).
             wake_up = self._sleepers.pop(0)
         except IndexError:
             # All threads are awake, and each looks for a task once more before it sleeps.

@@ -74,7 +74,7 @@ class RequestWatchdog:
         self._logged: set[RequestRecord] = set()
         self._detached: set[RequestRecord] = set()
         self.replaced: Callable[[RequestRecord], object] = bool
-        """Called when the thread of a request was replaced: another request can have the new one."""
+        """Called when the thread of a request was replaced, so that another can start."""
 
     @property
     def detached(self) -> list[RequestRecord]:

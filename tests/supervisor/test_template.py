@@ -170,7 +170,8 @@ def test_stopped_while_importing(tmp_path: Path, number: str, status: int) -> No
     with gate(tmp_path) as fifo:
         write_app(
             tmp_path,
-            f"import os\nos.write(1, f'in {{os.getpid()}}\\n'.encode())\nopen({str(fifo)!r}).read()",
+            "import os\nos.write(1, f'in {os.getpid()}\\n'.encode())\n"
+            f"open({str(fifo)!r}).read()",
         )
         with starting(tmp_path, "--preload", "-w", "2") as program:
             template = int(program.expect(r"^in (\d+)")[1])
