@@ -75,9 +75,14 @@ def test_clients_of_a_chat(served):
     """What one says all hear, in order; one that closes ends nothing for the others."""
     program, url, name = served
     with ExitStack() as closing:
-        clients = [CLIENTS[name](url) for _ in range(4)]
-        for client in clients[1:]:
-            closing.callback(client.close)
+        clients = []
+        for number in range(4):
+            clients.append(CLIENTS[name](url))
+            if number:
+                closing.callback(clients[-1].close)
+            # A client that hears itself has joined, which it has not at once when it is connected.
+            clients[-1].say(f"joined {number}")
+            assert {client.hear() for client in clients} == {f"joined {number}"}
         for number in range(20):
             clients[number % 4].say(f"message {number}")
             assert {client.hear() for client in clients} == {f"message {number}"}
