@@ -47,7 +47,7 @@ class Table(NamedTuple):
     """Those that begin with ``>`` stand above numbers."""
     rows: Sequence[Sequence[str]]
     colours: Sequence[str]
-    """Of each row: ``red``, ``yellow`` or none."""
+    """The colour of each row: ``red``, ``yellow`` or none."""
     elastic: str = ""
     """The column whose cells are cut if the table is too wide."""
     optional: Sequence[str] = ()

@@ -1,5 +1,5 @@
 """The diagnostic log and the access log.
 
-Setting up ``logging``, formatting an access log line from a finished request, and writing lines to
-files from a thread of its own. What is counted for metrics is in ``status``.
+It sets up ``logging``, formats an access log line of each finished request, and writes these lines
+from a thread of its own. Metrics are in ``status``.
 """

@@ -1,15 +1,15 @@
-"""Where the lines of the access log go: a file, standard output, a logger.
+"""The destinations of the access log: a file, standard output, a logger.
 
-A sink belongs to one thread; it knows no queue, no record and no format. Several processes may
-write to one place, and their lines do not mix:
+A sink is used by one thread. Several processes may write to one destination, and their lines do not
+mix:
 
-* A file is opened for appending, and a batch is one write(2), before which Linux moves the offset
-  under the file's lock.
-* Anything but a file, a pipe above all, is given no piece longer than PIPE_BUF, up to which POSIX
-  has writes to a pipe whole.
+* A file is opened for appending, and a batch is one write(2), for which Linux moves the offset under
+  the file's lock.
+* To anything but a file, such as a pipe, pieces of at most PIPE_BUF bytes are written, which POSIX
+  keeps whole on a pipe.
 
-Only a single line that is longer, and a batch that a full disk cuts, can be torn. The line after a
-torn one begins on a line of its own.
+Only a line that is longer than that, and a batch that a full disk cuts, can be torn. The line after
+a torn one begins on a new line.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from aiowsgi.exceptions import ConfigError
 __all__ = ["DescriptorSink", "FileSink", "LogSink", "LoggerSink", "open_sink"]
 
 PATIENCE: Final = 1.0
-"""Seconds to wait for the reader of a pipe that somebody has made non-blocking. A guess."""
+"""Seconds to wait for the reader of a pipe that is in non-blocking mode. A guess."""
 
 STDOUT: Final = 1
 
 
 class LogSink(Protocol):
-    """Where lines go. Each method may raise OSError; a sink goes on after it."""
+    """A destination of lines. Each method may raise OSError; the sink can be used after that."""
 
     def write(self, lines: Sequence[str]) -> None:
-        """Write lines that come without their ends."""
+        """Write lines, which are given without line ends."""
 
     def reopen(self) -> None:
-        """Let go of a file that has been renamed."""
+        """Reopen a file that was renamed."""
 
     def close(self) -> None:
-        """Nothing more will be written."""
+        """Close; nothing is written after it."""
 
 
 class DescriptorSink:
-    """Writes to an open descriptor, which stays its owner's: standard output."""
+    """Writes to a descriptor that it does not close: standard output."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        # Part of a line stands at the end of what was written.
+        # What was written ends within a line.
         self._torn = False
 
     def write(self, lines: Sequence[str]) -> None:
-        """Write lines in as few pieces as stay whole; raises OSError."""
+        """Write lines in as few pieces as the destination keeps whole; raises OSError."""
         text = "\n".join(lines) + "\n"
-        # A format's own text may hold any character that the operator liked.
+        # The text of a format may contain any character.
         data = text.encode("utf-8", "backslashreplace")
         is_file = stat.S_ISREG(os.fstat(self.descriptor).st_mode)
         for piece in [data] if is_file else _pieces(data, select.PIPE_BUF):
@@ -81,14 +81,14 @@ class DescriptorSink:
             return 0
 
     def reopen(self) -> None:
-        """Nothing: the descriptor was opened by somebody else."""
+        """Do nothing: the descriptor has no path."""
 
     def close(self) -> None:
-        """Nothing: the descriptor may serve others."""
+        """Do nothing: the descriptor is used by others too."""
 
 
 def _pieces(data: bytes, limit: int) -> Iterator[bytes]:
-    """Cut at line ends into pieces of at most ``limit`` bytes, or of one longer line."""
+    """Split at line ends into pieces of at most ``limit`` bytes, or of one longer line."""
     start = 0
     while start < len(data):
         end = len(data)
@@ -99,7 +99,7 @@ def _pieces(data: bytes, limit: int) -> Iterator[bytes]:
 
 
 class FileSink(DescriptorSink):
-    """Appends to a file by its path. Raises ConfigError where it cannot be opened at first."""
+    """Appends to a file. Raises ConfigError if it cannot be opened at the start."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -113,7 +113,7 @@ class FileSink(DescriptorSink):
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def reopen(self) -> None:
-        """Open the path anew; where that raises OSError, the old file stays in use."""
+        """Open the path again; if that raises OSError, the old file stays in use."""
         old, self.descriptor = self.descriptor, self._open()
         self._torn = False
         os.close(old)
@@ -124,31 +124,31 @@ class FileSink(DescriptorSink):
 
 
 class LoggerSink:
-    """Gives each line to a logger as the message of a record of level INFO."""
+    """Logs each line as the message of a record of level INFO."""
 
     def __init__(self, target: logging.Logger) -> None:
         self._target = target
 
     def write(self, lines: Sequence[str]) -> None:
-        """Log the lines; their records' times are those of writing."""
+        """Log the lines; the times of the records are those of writing."""
         for line in lines:
             self._target.info(line)
 
     def reopen(self) -> None:
-        """Nothing: a logger's handlers are reopened by ``logs.reopen_files``."""
+        """Do nothing: `reopen_files` of ``logs/setup.py`` reopens the handlers' files."""
 
     def close(self) -> None:
-        """Nothing: a logger's handlers are closed by ``logging``."""
+        """Do nothing: ``logging`` closes the handlers."""
 
 
 def open_sink(destination: str) -> LogSink:
-    """The sink of ``--access-logfile``: a path, or ``-`` for standard output.
+    """Open the sink of ``--access-logfile``: a path, or ``-`` for standard output.
 
-    Raises ConfigError where the file cannot be opened.
+    Raises ConfigError if the file cannot be opened.
     """
     if destination != "-":
         return FileSink(destination)
-    # Else the number might have gone to the next file or socket that was opened.
+    # Its descriptor may belong to another file or socket by now.
     if sys.__stdout__ is None:
         raise ConfigError("access-logfile: standard output is closed")
     return DescriptorSink(STDOUT)

@@ -89,7 +89,7 @@ class Server:
         self._pool: WorkerPool | None = None
         self._own_listeners: Listeners | None = None
         self._log: LogWriter | None = None
-        # Counts what there is to show; None where nobody can look.
+        # Counts requests; None without the admin endpoint.
         self._tally = MetricsCollector() if self._config.admin is not None else None
         # When it began to serve, monotonic seconds.
         self._born = 0.0

@@ -1,5 +1,5 @@
-"""Counting requests, adding up the counts of several processes, and the text that Prometheus reads.
+"""Metrics and status: counts requests, adds up several processes, writes the text for Prometheus.
 
-Pure functions and a collector that any thread may call. Serving the result over HTTP is the admin
-endpoint's part, in ``admin``.
+It consists of pure functions and of a collector that any thread may call. The admin endpoint in
+``admin`` serves the result over HTTP.
 """

@@ -44,7 +44,7 @@ MOST: Final = 200
 """Requests that are listed, of one worker and in all: what a person can look through. A guess."""
 
 READY: Final = "ready"
-"""The state of a worker that is to get requests; see ``supervisor/plan.py``."""
+"""The state of a worker that gets requests; see ``supervisor/plan.py``."""
 
 UNRESPONSIVE: Final = "unresponsive"
 """The state of such a worker if it does not answer."""
@@ -131,7 +131,7 @@ _NOTHING: Final[Tree] = {
 
 
 def _unready(workers: Sequence[WorkerReport]) -> str:
-    """Why no worker should get requests; empty if one may, or if none is to serve at all."""
+    """Why no worker should get requests; empty if some worker may, or if there is none."""
     reasons = [_reason(worker) for worker in workers if worker.state == READY]
     return "" if "" in reasons else next(iter(reasons), "")
 

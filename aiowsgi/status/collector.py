@@ -32,7 +32,7 @@ __all__ = ["MetricsCollector"]
 BATCH: Final = 256
 """Samples that are counted at once. Measured: half as many cost a tenth more for each, and twice as
 many save nothing, since they have to be sorted. Keeping the records instead of the numbers costs
-more than it saves: memory that they hold has to be allocated anew for each request."""
+more than it saves: memory that they hold cannot be used for the next request."""
 
 _FULL: Final = BATCH * WIDTH
 

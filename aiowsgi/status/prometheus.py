@@ -48,7 +48,7 @@ def exposition(status: Tree, *, openmetrics: bool) -> str:
 
 
 _Samples = list[tuple[str, Any]]
-"""Of each sample what follows the name, and the value."""
+"""Samples: what follows the metric's name, and the value."""
 
 _Family = tuple[str, str, str, _Samples]
 """Type, name, help and samples."""
@@ -143,7 +143,7 @@ def _counters(status: Tree) -> Iterator[_Family]:
 
 
 def _processes(workers: Sequence[Tree]) -> Iterator[_Family]:
-    """Of each worker that has answered."""
+    """The metrics of each worker that has answered."""
 
     def family(kind: str, name: str, about: str, key: str) -> _Family:
         samples = [
