@@ -29,11 +29,15 @@ from aiowsgi.http1.response import Fields, ResponseContext, check_fields
 from aiowsgi.loggers import current_request_id
 from aiowsgi.wsgi.environ import EnvironBuilder
 from aiowsgi.wsgi.file_wrapper import FileRange
-from aiowsgi.wsgi.handler import Environ, Response, WSGIApplication, run_application
+from aiowsgi.wsgi.handler import Environ, Response, ResponseState, WSGIApplication, run_application
 
 __all__ = ["CONTINUE", "Exchange"]
 
 logger = logging.getLogger("aiowsgi.server")
+
+CLIENT_LEFT: Final = 499
+"""Status in the access log if the client closed before the response was complete; nginx uses the
+same. No client receives it."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Asks a client for the content that it holds back (RFC 9110 section 15.2.1)."""
@@ -131,8 +135,10 @@ class Exchange:
             Context().run(self._run_application, environ, response)
             if not record.finished_at:
                 self.abort()
+                record.cut = True
             if context.finished is not None and not record.overruled:
-                record.status = SWITCHED if record.upgraded else response.status
+                usual = not (record.upgraded or record.client_left)
+                record.status = response.status if usual else self._final_status(response)
                 record.response_bytes = response.body_bytes
                 context.finished(record, response, environ)
         except BaseException:
@@ -149,6 +155,14 @@ class Exchange:
             del context.running[ident]
             if context.released is not None:
                 context.released(record)
+
+    def _final_status(self, response: Response) -> int:
+        """The status for the access log and the metrics."""
+        record = self.record
+        if record.upgraded:
+            return SWITCHED
+        incomplete = record.cut or response.state is ResponseState.ABORTED
+        return CLIENT_LEFT if record.client_left and incomplete else response.status
 
     def _run_application(self, environ: Environ, response: Response) -> None:
         context = self._app_context

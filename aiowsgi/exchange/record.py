@@ -84,8 +84,8 @@ class RequestRecord:
         self.client_left = False
         # The application has taken the connection over. Set by the worker.
         self.upgraded = False
-        # The server stopped before the response was complete. Set by the event loop, in the record
-        # that it reports.
+        # The response was cut off: its end could not be sent (set by the worker), or the server
+        # stopped before (set by the event loop, in the record that it reports).
         self.cut = False
         # The event loop has answered instead of the application, and has reported that in a record
         # of its own: whatever the application still returns is discarded and not reported.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from threading import Event
 
 import pytest
@@ -90,3 +92,35 @@ async def test_many_requests_that_are_cut_off(app, tmp_path, caplog):
     assert len(warnings) == 11
     assert warnings[-1] == "cut off 3 more requests, since the server stops"
     assert len(lines) == counts["cut"] == 13
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_client_that_leaves(app, tmp_path, whole):
+    """The access log says that the client did not wait for its response."""
+
+    def hang(environ, start_response):
+        app.hang_here()
+        start_response("200 OK", [])
+        return [b"late"] if whole else iter([b"la", b"te"])
+
+    log = tmp_path / "access.log"
+    config = Config(
+        bind=("127.0.0.1:0",), access_logfile=str(log), access_logformat="%(s)s %(target)s"
+    )
+    server = Server(hang, config)
+    await server.start()
+    async with asyncio.timeout(PATIENCE):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not app.entered.is_set():  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        while server.report()["connections"]:  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(0)
+        app.leave.set()
+        while server.report()["in_flight"]:  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(0)
+        await server.stop()
+    assert log.read_text() == "499 /a\n"
