@@ -144,7 +144,7 @@ def _reason(worker: WorkerReport) -> str:
 
 def _silent(worker: WorkerReport) -> str:
     # Its event loop is stuck, or the application holds the interpreter's lock in C.
-    return f"worker {worker.pid} does not answer; SIGUSR2 has the stacks of its threads logged"
+    return f"worker {worker.pid} does not answer; py-spy dump --pid {worker.pid} shows where it is"
 
 
 def _state(worker: WorkerReport) -> str:

@@ -35,7 +35,7 @@ def test_sums():
     assert overview(FACTS, [])["waited"] == 0
 
 
-SILENT = "worker 2 does not answer; SIGUSR2 has the stacks of its threads logged"
+SILENT = "worker 2 does not answer; py-spy dump --pid 2 shows where it is"
 WAITS, HANGS = "a request has waited", "too many threads hang"
 
 
