@@ -50,7 +50,8 @@ class Endpoint(ThreadingMixIn, HTTPServer):
         self.text = None
 
     def server_bind(self):
-        """Without asking for the host's name."""
+        """Without asking for the host's name; connections before may be in TIME-WAIT still."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "test", 0
