@@ -17,14 +17,14 @@ from types import SimpleNamespace
 from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.connection.connection import Connection
 from aiowsgi.connection.state import ServerState
-from aiowsgi.exchange import output_buffer as buffer_module
-from aiowsgi.exchange import writers as writers_module
 from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.http1 import head_parser
 from aiowsgi.threads.scheduler import RequestScheduler, SchedulerOptions
 from aiowsgi.threads.wakeups import Wakeups
 from aiowsgi.wsgi.environ import base_environ
 from aiowsgi.wsgi.errors import ErrorStream
+
+REAL_DUP = os.dup
 
 SHORT = "cut short"
 """Used instead of an error number: the call transfers one byte only."""
@@ -80,18 +80,14 @@ class Kernel:
     # The functions of ``os`` and ``socket`` that a connection uses
 
     def patch(self, monkeypatch):
-        """Replace ``os`` and ``socket`` in the modules that make system calls."""
-        fake_os = SimpleNamespace(
-            dup=self._dup, close=os.close, pread=os.pread, sendfile=self._sendfile
-        )
-        monkeypatch.setattr(writers_module, "os", fake_os)
-        monkeypatch.setattr(buffer_module, "os", fake_os)
-        fake_socket = SimpleNamespace(socket=lambda *args: FakeSocket(self, args[-1]))
-        monkeypatch.setattr(writers_module, "socket", fake_socket)
+        """Replace the functions; nothing else may use them meanwhile."""
+        monkeypatch.setattr(os, "dup", self._dup)
+        monkeypatch.setattr(os, "sendfile", self._sendfile)
+        monkeypatch.setattr(socket, "socket", lambda *args: FakeSocket(self, args[-1]))
 
     def _dup(self, descriptor):
         self.call("dup")
-        return os.dup(descriptor)
+        return REAL_DUP(descriptor)
 
     def _sendfile(self, _descriptor, source, offset, size):
         return self.take("sendfile", os.pread(source, size, offset))

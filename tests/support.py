@@ -13,11 +13,16 @@ from typing import NamedTuple
 
 import h11
 
+from aiowsgi.http1 import reader
+
 UNIT = float(os.environ.get("TEST_UNIT", "1"))
 """The unit of every time limit in the tests, in seconds. Raise it on a slow machine."""
 
 PATIENCE = 10 * UNIT
 """Seconds that a test waits for something that should happen at once."""
+
+COMPILED = not str(reader.__file__).endswith(".py")
+"""Whether the hot modules under test are compiled."""
 
 LOOPS = ("uvloop", "asyncio")
 PARSERS = ("h11", "httptools")

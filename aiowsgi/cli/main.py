@@ -220,4 +220,16 @@ def _version() -> str:
         release = version("aiowsgi")
     except PackageNotFoundError:
         release = "of a source tree"
-    return f"aiowsgi {release}, Python {sys.version.split()[0]}"
+    return f"aiowsgi {release}, Python {sys.version.split()[0]}, {', '.join(_build())}"
+
+
+def _build() -> Iterator[str]:
+    """Yield what decides the speed: build, event loop and parser of ``auto``, interpreter lock."""
+    from importlib.util import find_spec
+
+    reader = find_spec("aiowsgi.http1.reader")
+    yield "pure" if reader is None or str(reader.origin).endswith(".py") else "compiled"
+    yield "uvloop" if find_spec("uvloop") else "asyncio"
+    yield "httptools" if find_spec("httptools") else "h11"
+    # Python 3.13 and later have the function.
+    yield "GIL" if getattr(sys, "_is_gil_enabled", lambda: True)() else "no GIL"

@@ -16,16 +16,16 @@ from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.connection.deadlines import Timeouts, shortest
 from aiowsgi.connection.refusal_log import RefusalLog
 from aiowsgi.connection.timer_wheel import Timed, TimerWheel
+from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.exchange.output_buffer import OutputLimits
 from aiowsgi.http1.messages import HeadParser, Limits, Request
+from aiowsgi.threads.scheduler import RequestScheduler
+from aiowsgi.threads.wakeups import Wakeups
 
 if TYPE_CHECKING:
-    from aiowsgi.exchange.app_context import AppContext
     from aiowsgi.exchange.exchange import Exchange
     from aiowsgi.exchange.record import RequestRecord
     from aiowsgi.proxy.headers import TrustedPeers
-    from aiowsgi.threads.scheduler import RequestScheduler
-    from aiowsgi.threads.wakeups import Wakeups
 
 __all__ = ["ConnectionState", "OpenConnection", "ServerState"]
 

@@ -71,7 +71,7 @@ from collections.abc import Callable
 from enum import Enum
 from threading import Condition, Lock
 from time import monotonic
-from typing import Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 from aiowsgi.exceptions import ClientDisconnected
 from aiowsgi.exchange.output_buffer import OutputBuffer, OutputLimits, Spool
@@ -141,7 +141,7 @@ class DrainResult(Enum):
 class Unfinished(NamedTuple):
     """The response that a close has cut off."""
 
-    owner: object
+    owner: Any
     """The owner of the output; None if there was none."""
     started: bool
     """A worker thread had started on the owner."""

@@ -56,12 +56,10 @@ def _h11() -> HeadParser:
 
 
 def _httptools() -> HeadParser:
-    try:
-        from aiowsgi.http1 import httptools_parser
-    except ImportError as error:
-        raise ConfigError(
-            "http: httptools is not installed; try `pip install aiowsgi[fast]`"
-        ) from error
+    if importlib.util.find_spec("httptools") is None:
+        raise ConfigError("http: httptools is not installed; try `pip install aiowsgi[fast]`")
+    from aiowsgi.http1 import httptools_parser
+
     return httptools_parser.parse_head
 
 

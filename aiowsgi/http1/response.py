@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 from time import gmtime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiowsgi.exceptions import ApplicationError
 
@@ -172,7 +172,7 @@ _status_lines: dict[str, tuple[int, str]] = {}
 _names: dict[str, str] = {}
 
 
-def check_head(status: str, fields: Fields) -> CheckedHead:
+def check_head(status: Any, fields: Any) -> CheckedHead:
     """Check the status and fields that the application passed to ``start_response``.
 
     Raises `ApplicationError` for anything that cannot be sent or that would split the message.
@@ -184,7 +184,7 @@ def check_head(status: str, fields: Fields) -> CheckedHead:
         raise ApplicationError("start_response takes a str and a list of (str, str)") from error
 
 
-def check_fields(fields: Fields) -> str:
+def check_fields(fields: Any) -> str:
     """Return the field lines of an interim response (1xx); raises `ApplicationError` like
     `check_head`."""
     try:
@@ -237,7 +237,7 @@ def encode_head(
     return tuple.__new__(ResponseHead, (data, framing, length, keep_alive, code))
 
 
-def _check_status(status: str) -> tuple[int, str]:
+def _check_status(status: Any) -> tuple[int, str]:
     if not isinstance(status, str):
         raise ApplicationError(f"status must be a str, not {type(status).__name__}")
     match = _STATUS.match(status)
@@ -249,7 +249,7 @@ def _check_status(status: str) -> tuple[int, str]:
     return result
 
 
-def _scan(fields: Fields, lines: list[str], code: int) -> CheckedHead:
+def _scan(fields: Any, lines: list[str], code: int) -> CheckedHead:
     """Check every field, append its line to ``lines``, and record those that affect the framing."""
     length, has_date, has_server, close = -1, False, False, False
     dropped: tuple[str, ...] = ()
@@ -281,7 +281,7 @@ def _scan(fields: Fields, lines: list[str], code: int) -> CheckedHead:
     return tuple.__new__(CheckedHead, facts)
 
 
-def _check_name(name: str) -> str:
+def _check_name(name: Any) -> str:
     """Check a field name and cache the result.
 
     Returns the name in lower case if the server uses the field or leaves it out, else an empty

@@ -82,7 +82,7 @@ class RequestScheduler:
             self._execute, self.waiting = executor.submit, int
         self.watchdog: Final = RequestWatchdog(
             context,
-            executor,
+            executor.detach if isinstance(executor, WorkerPool) else None,
             options.detaching,
             request_timeout=options.request_timeout,
             slow_request=options.slow_request,

@@ -21,12 +21,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiowsgi.exchange.interrupts import interrupt
-from aiowsgi.threads.pool import WorkerPool
 from aiowsgi.threads.stacks import stack_of
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from aiowsgi.exchange.app_context import AppContext
     from aiowsgi.exchange.record import RequestRecord
 
@@ -52,16 +49,19 @@ class RequestWatchdog:
     def __init__(
         self,
         context: AppContext,
-        executor: Executor,
+        detach: Callable[[int], bool] | None,
         budget: DetachPolicy,
         *,
         request_timeout: float,
         slow_request: float,
     ) -> None:
-        """The caller has it checked if anything is `limited`."""
+        """The caller has it checked if anything is `limited`.
+
+        ``detach`` is `WorkerPool.detach`; None if the executor is an embedding program's.
+        """
         # See `Timed`; set by the `TimerWheel` alone.
         self.watched_at = 0
-        self._executor = executor
+        self._detach_thread = detach
         self._budget = budget
         self._request = request_timeout or inf
         self._slow = slow_request or inf
@@ -110,10 +110,10 @@ class RequestWatchdog:
             return
         self._log(logging.ERROR, record, "takes too long, %.1f s until now", monotonic())
         self._detached.add(record)
-        if not isinstance(self._executor, WorkerPool):
+        if self._detach_thread is None:
             return
         hanging, ident = len(self.detached), record.thread_id
-        if hanging > self._budget.detached or not self._executor.detach(ident):
+        if hanging > self._budget.detached or not self._detach_thread(ident):
             logger.critical("%d threads hang: this process is to be replaced", hanging)
             self._budget.spent()
             return

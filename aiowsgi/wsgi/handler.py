@@ -165,7 +165,7 @@ class Response:
     # The start_response() callable
 
     def start_response(
-        self, status: str, headers: Fields, exc_info: ExcInfo | None = None, /
+        self, status: Any, headers: Any, exc_info: ExcInfo | None = None, /
     ) -> Write:
         """Check status and fields; the head is sent with the first block of the body."""
         if exc_info is not None:

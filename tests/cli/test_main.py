@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from option_samples import SAMPLE_NAME, check_set, given_for, sample
+from support import COMPILED
 
 from aiowsgi.cli.main import main
 from aiowsgi.config.options import OPTIONS, Config
@@ -289,6 +290,27 @@ def test_installed_version(
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("aiowsgi 9.9.9, Python ")
+
+
+@pytest.mark.parametrize(
+    ("missing", "loop", "parser"),
+    [([], "uvloop", "httptools"), (["uvloop", "httptools"], "asyncio", "h11")],
+)
+def test_version_says_what_decides_the_speed(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    missing: list[str],
+    loop: str,
+    parser: str,
+) -> None:
+    """Compiled or pure, the event loop and the parser that ``auto`` takes, and the lock."""
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    build = "compiled" if COMPILED else "pure"
+    assert main(["--version"]) == 0
+    words = capsys.readouterr().out.strip().split(", ")
+    assert words[2:] == [build, loop, parser, "GIL" if gil else "no GIL"]
 
 
 def test_print_config(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

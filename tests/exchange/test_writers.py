@@ -10,8 +10,7 @@ from contextlib import suppress
 import pytest
 from support import PATIENCE, no_descriptor_leaks
 
-from aiowsgi.exchange import writers as ports
-from aiowsgi.exchange.writers import SocketWriter, TransportWriter
+from aiowsgi.exchange.writers import FILE_PIECE, READ_SIZE, SocketWriter, TransportWriter
 from aiowsgi.wsgi.file_wrapper import FileRange
 
 
@@ -50,7 +49,7 @@ def test_a_socket_port_leaves_no_descriptor_where_it_cannot_be_made(pair, monkey
     def fail(*args):
         raise MemoryError
 
-    monkeypatch.setattr(ports.socket, "socket", fail)
+    monkeypatch.setattr(socket, "socket", fail)
     with no_descriptor_leaks(), pytest.raises(MemoryError):
         SocketWriter(pair[0])
 
@@ -113,12 +112,20 @@ def test_more_to_follow_is_sent_with_what_follows(tmp_path, file):
         port.close()
 
 
-def test_a_file_is_sent_from_its_offset_in_bounded_pieces(pair, file, monkeypatch):
-    """One call sends at most `FILE_PIECE`; behind the end of the file there is nothing."""
-    monkeypatch.setattr(ports, "FILE_PIECE", 4)
+def test_a_file_is_sent_in_bounded_pieces(pair, monkeypatch):
+    """One call sends at most `FILE_PIECE`."""
+    port = SocketWriter(pair[0])
+    monkeypatch.setattr(os, "sendfile", lambda to, file, offset, size: size)
+    assert port.send_file(FileRange(0, 3, 7)) == 7
+    assert port.send_file(FileRange(0, 3, FILE_PIECE + 1)) == FILE_PIECE
+    port.close()
+
+
+def test_a_file_is_sent_from_its_offset(pair, file):
+    """The file's own position stays where it is; behind its end there is nothing."""
     ours, theirs = pair
     port = SocketWriter(ours)
-    assert port.send_file(FileRange(file.fileno(), 3, 7)) == 4
+    assert port.send_file(FileRange(file.fileno(), 3, 4)) == 4
     assert theirs.recv(100) == b"3456"
     assert port.send_file(FileRange(file.fileno(), 7, 2)) == 2
     assert port.send_file(FileRange(file.fileno(), 10, 5)) == 0
@@ -133,12 +140,19 @@ def test_a_file_that_the_kernel_does_not_send_is_read_and_sent(pair, file, monke
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
+    sizes, pread = [], os.pread
+
+    def read(descriptor, size, offset):
+        sizes.append(size)
+        return pread(descriptor, size, offset)
+
     monkeypatch.setattr(os, "sendfile", refuse)
-    monkeypatch.setattr(ports, "READ_SIZE", 4)
+    monkeypatch.setattr(os, "pread", read)
     ours, theirs = pair
     port = SocketWriter(ours)
-    assert port.send_file(FileRange(file.fileno(), 3, 7)) == 4
-    assert theirs.recv(100) == b"3456"
+    assert port.send_file(FileRange(file.fileno(), 3, READ_SIZE + 1)) == 7
+    assert sizes == [READ_SIZE]
+    assert theirs.recv(100) == b"3456789"
     assert port.send_file(FileRange(file.fileno(), 7, 2)) == 2
     assert port.send_file(FileRange(file.fileno(), 10, 5)) == 0
     port.close()

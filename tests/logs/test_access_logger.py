@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aiowsgi.exchange import record as record_module
+from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.http1.messages import Request
 from aiowsgi.logs import access_format as report_module
@@ -114,16 +115,11 @@ class Observer:
         self.heard.append(("refused", *what))
 
 
-class FakeService:
-    """Has room for who wants to hear."""
-
-    finished = refused = None
-
-
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_all_observers_hear_of_all(number):
     """None costs nothing, one is called itself, two are called in their order."""
-    service, observers = FakeService(), [Observer() for _ in range(number)]
+    service = AppContext(None, {}, server="", send_date=False)
+    observers = [Observer() for _ in range(number)]
     observe(service, observers)
     if not number:
         assert service.finished is service.refused is None

@@ -9,6 +9,7 @@ import pytest
 from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.status import collector as module
 from aiowsgi.status.collector import BATCH, MetricsCollector
+from aiowsgi.wsgi.handler import Response
 
 
 def a_record(status=200, size=7):
@@ -21,7 +22,7 @@ def a_record(status=200, size=7):
     return record
 
 
-RECORD, RESPONSE = a_record(), object()
+RECORD, RESPONSE = a_record(), Response(None)
 
 
 def test_the_phases_of_an_exchange(monkeypatch):

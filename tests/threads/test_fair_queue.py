@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
+from exchanges import an_exchange
 
 from aiowsgi.config.values import parse_route_limit
-from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.threads.fair_queue import FairQueue, QueueRules, client_network
-
-
-class FakeExchange:
-    """What the queue reads of an exchange."""
-
-    def __init__(self, path="/", client="192.0.2.1"):
-        request = SimpleNamespace(path=path)
-        self.record = RequestRecord(request, (client, 4711), "id", 0.0, 0.0)
-        self.aborted = False
-
-    def run(self):
-        """What a thread calls."""
-
-    def abort(self):
-        """The connection is torn."""
-        self.aborted = True
 
 
 class Bench:
@@ -48,7 +30,7 @@ class Bench:
         self.started.append(run.__self__)
 
     def submit(self, *paths, client="192.0.2.1"):
-        exchanges = [FakeExchange(path, client) for path in paths]
+        exchanges = [an_exchange(path, client)[0] for path in paths]
         for exchange in exchanges:
             self.queue.submit(exchange)
         return exchanges
@@ -167,14 +149,14 @@ def test_whether_one_is_admitted():
     """A request whose permits are available does not wait."""
     bench = Bench(per_client=1)
     bench.submit("/")
-    assert not bench.queue.admits(FakeExchange())
-    assert bench.queue.admits(FakeExchange(client="192.0.2.2"))
+    assert not bench.queue.admits(an_exchange()[0])
+    assert bench.queue.admits(an_exchange(client="192.0.2.2")[0])
 
 
 def test_who_waits_for_a_thread_alone():
     """Limits of clients and routes are given out in turn; a reserved thread is a thread too."""
     bench = Bench(threads=3, per_client=2, routes=["/a=1"], lanes=["/l=2"])
-    make = lambda path, client: FakeExchange(path, client).record  # noqa: E731
+    make = lambda path, client: an_exchange(path, client)[0].record  # noqa: E731
     running = [make("/a", "192.0.2.1")]
     route, first, client, other = queued = [
         make("/a", "192.0.2.2"),
@@ -194,10 +176,10 @@ def test_an_executor_that_was_shut_down():
     bench.shut_down = True
     with pytest.raises(RuntimeError):
         bench.submit("/", client="192.0.2.2")
-    assert bench.queue.admits(FakeExchange(client="192.0.2.2"))
+    assert bench.queue.admits(an_exchange(client="192.0.2.2")[0])
     bench.queue.release(first.record)
-    assert second.aborted
-    assert third.aborted
+    assert second.record.finished_at
+    assert third.record.finished_at
     assert not len(bench.queue)
 
 

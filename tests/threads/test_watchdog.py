@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Executor
 from threading import get_ident
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from aiowsgi.exchange.app_context import AppContext
 from aiowsgi.exchange.record import RequestRecord
 from aiowsgi.http1.messages import Request
-from aiowsgi.threads.pool import WorkerPool
 from aiowsgi.threads.watchdog import DetachPolicy, RequestWatchdog
 
 
@@ -24,29 +22,17 @@ def a_record(*, awaited=False, ended=False):
     return record
 
 
-class FakePool(WorkerPool):
-    """Has no threads, and replaces them."""
-
-    def __init__(self, *, willing=True):
-        super().__init__(0)
-        self.willing = willing
-        self.replaced = []
-
-    def detach(self, ident):
-        self.replaced.append(ident)
-        return self.willing
-
-
 class Scene:
     """A watchdog, and the requests that run."""
 
-    def __init__(self, *running, request=30.0, slow=0.0, budget=1, executor=None):
+    def __init__(self, *running, request=30.0, slow=0.0, budget=1, willing=True):
         self.service = AppContext(None, {}, server="", send_date=False)
-        self.executor = executor or FakePool()
+        self.willing = willing
+        self.detached = []
         self.spent = []
         self.watchdog = RequestWatchdog(
             self.service,
-            self.executor,
+            None if willing is None else self.detach,
             DetachPolicy(budget, spent=lambda: self.spent.append(True)),
             request_timeout=request,
             slow_request=slow,
@@ -54,6 +40,11 @@ class Scene:
         self.given_back = []
         self.watchdog.replaced = self.given_back.append
         self.service.running.update(enumerate(running))
+
+    def detach(self, ident):
+        """What a pool does to a thread; it may have none to put into its place."""
+        self.detached.append(ident)
+        return self.willing
 
 
 def test_without_limits_there_is_nothing_to_watch():
@@ -104,7 +95,7 @@ def test_a_thread_is_replaced_once(caplog):
     scene.watchdog.detach(record)
     scene.watchdog.detach(record)
     assert scene.watchdog.check_deadlines(131) == 161
-    assert scene.executor.replaced == [get_ident()]
+    assert scene.detached == [get_ident()]
     assert scene.given_back == [record]
     assert not scene.spent
     (record,) = caplog.records
@@ -115,7 +106,7 @@ def test_one_that_has_ended_is_left_alone():
     """Its thread does something else by now."""
     scene = Scene()
     scene.watchdog.detach(a_record(ended=True))
-    assert not scene.executor.replaced
+    assert not scene.detached
     assert not scene.watchdog.detached
 
 
@@ -129,7 +120,7 @@ def test_one_that_ends_makes_room_in_the_budget():
     assert not scene.spent
     scene.watchdog.detach(third)
     assert scene.spent == [True]
-    assert len(scene.executor.replaced) == len(scene.given_back) == 2
+    assert len(scene.detached) == len(scene.given_back) == 2
     second.ended = third.ended = True
     scene.watchdog.check_deadlines(1000)
     assert scene.watchdog.detached == []
@@ -137,7 +128,7 @@ def test_one_that_ends_makes_room_in_the_budget():
 
 def test_one_that_cannot_be_replaced_spends_the_budget():
     """The system allows no more threads."""
-    scene = Scene(executor=FakePool(willing=False))
+    scene = Scene(willing=False)
     scene.watchdog.detach(a_record())
     assert scene.spent == [True]
     assert not scene.given_back
@@ -146,7 +137,7 @@ def test_one_that_cannot_be_replaced_spends_the_budget():
 def test_an_executor_of_the_programs_keeps_its_threads():
     """Nothing is replaced, given back or spent."""
     record = a_record()
-    scene = Scene(record, executor=Executor(), budget=0)
+    scene = Scene(record, willing=None, budget=0)
     scene.watchdog.check_deadlines(131)
     assert scene.watchdog.detached == [record]
     assert not scene.given_back
