@@ -37,9 +37,7 @@ SEEDS = int(os.environ.get("TEST_SEEDS", "500"))
 FIRST_SEED = int(os.environ.get("TEST_SEED", "0"))
 BATCHES = 10
 
-TLS = SimpleNamespace(
-    cipher=lambda: None, version=lambda: "TLSv1.3", getpeercert=lambda **_: None
-)
+TLS = SimpleNamespace(cipher=lambda: None, version=lambda: "TLSv1.3", getpeercert=lambda **_: None)
 
 START = 1000.0
 """The virtual time at which a simulation begins."""
@@ -58,14 +56,18 @@ class Scenario:
         self.random = random = Random(seed)
         # In half of the seeds clients and system are well-behaved, and every request is answered.
         self.gentle = seed % 2 == 0
-        self.sim = sim = Simulation(random, threads=random.choice((1, 2)), failures=self._failures())
+        self.sim = sim = Simulation(
+            random, threads=random.choice((1, 2)), failures=self._failures()
+        )
         sim.patch(monkeypatch)
         self.plans = {}
         app = Application(sim, self.plans, folder)
         self.finished = []
         self.state = self._make_state(app)
         server = Server(sim, lambda: Connection(self.state))
-        self.clients = [self._make_client(number, server) for number in range(random.choice((1, 2, 3)))]
+        self.clients = [
+            self._make_client(number, server) for number in range(random.choice((1, 2, 3)))
+        ]
         sim.sources += self.clients
         sim.check = self.check
         self.server = server
@@ -89,9 +91,7 @@ class Scenario:
             queue_timeout=0.0 if self.gentle else random.choice((0.0, 5.0)), request_timeout=timeout
         )
         scheduler = RequestScheduler(sim.loop, context, sim.loop, wakeups, options)
-        limits = random.choice(
-            (OutputLimits(), OutputLimits(1000, 10_000), OutputLimits(1000, 0))
-        )
+        limits = random.choice((OutputLimits(), OutputLimits(1000, 10_000), OutputLimits(1000, 0)))
         bodies = BodyPolicy(random.choice(("auto", "on", "off")), threads=len(sim.workers))
         return ServerState(
             sim.loop,

@@ -519,7 +519,12 @@ class Transport(asyncio.Transport):
     def events(self):
         if self.lost or not self.connected:
             return
-        if self._reading and not self._eof_seen and not self._closing and self._endpoint.is_readable:
+        if (
+            self._reading
+            and not self._eof_seen
+            and not self._closing
+            and self._endpoint.is_readable
+        ):
             yield self._receive
         if self._buffer and self._endpoint.is_writable:
             yield self._flush
