@@ -3,8 +3,8 @@
 A sink is used by one thread. Several processes may write to one destination, and their lines do not
 mix:
 
-* A file is opened for appending, and a batch is one write(2), for which Linux moves the offset under
-  the file's lock.
+* A file is opened for appending, and a batch is one write(2), for which Linux moves the offset
+  under the file's lock.
 * To anything but a file, such as a pipe, pieces of at most PIPE_BUF bytes are written, which POSIX
   keeps whole on a pipe.
 

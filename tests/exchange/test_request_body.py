@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from math import inf
 from operator import itemgetter
-
 from threading import Thread
 
 import pytest
