@@ -237,7 +237,7 @@ class FakeTransport(asyncio.Transport):
 OPTIONS = SchedulerOptions()
 
 
-def service_for(app):
+def context_for(app):
     """Return the context of a server that adds no Server and no Date field."""
     base = base_environ(
         multithread=True, multiprocess=False, errors=ErrorStream(), script_name="", software=""
@@ -247,7 +247,7 @@ def service_for(app):
 
 def state_for(app, loop, parser, options=OPTIONS, **more):
     """Return the state that connections share, on a `FakeLoop` that is also the executor."""
-    context, wakeups = service_for(app), Wakeups(loop)
+    context, wakeups = context_for(app), Wakeups(loop)
     scheduler = RequestScheduler(loop, context, loop, wakeups, options)
     return ServerState(loop, context, scheduler, wakeups, head_parser(parser), **more)
 

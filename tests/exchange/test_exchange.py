@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
-from fake_kernel import service_for
+from fake_kernel import context_for
 from outputs import drain
 from support import PATIENCE, FakeWriter, Signal, no_descriptor_leaks, read_response
 
@@ -37,7 +37,7 @@ class Scene:
     """An exchange on an output, and what becomes of it."""
 
     def __init__(self, app, asked=None, writer=None, *, limits=None, notify=False):
-        self.service = service_for(app)
+        self.service = context_for(app)
         self.reported = []
         self.service.finished = lambda *facts: self.reported.append(facts)
         self.writer = writer or FakeWriter()
