@@ -1,4 +1,4 @@
-"""Raising `RequestTimedOut` in a worker thread, only while that runs the application's own code.
+"""Raises `RequestTimedOut` in a worker thread, only while that runs the application's own code.
 
 An asynchronous exception (``PyThreadState_SetAsyncExc``) is raised between any two bytecode
 instructions. In the server's code it could leave a lock taken for ever, or end a worker thread. So
@@ -54,7 +54,7 @@ _NO_SECTION: Final[AbstractContextManager[None]] = nullcontext()
 class InterruptibleSection:
     """Whether the thread that makes it may be interrupted; see the module's docstring.
 
-    As a context manager it is the server's code within the application's: ``with section:``.
+    Used as a context manager, it marks the server's code inside the application's.
     """
 
     __slots__ = ("_asked", "_depth", "_given", "_ident", "_raised", "_set", "_token")
@@ -67,7 +67,7 @@ class InterruptibleSection:
         # and not yet taken it, or found that the event loop has. Of the latter, the thread's only.
         self._token: list[None] = []
         self._given = False
-        # The event loop wants the thread to be interrupted. Set once, by the loop.
+        # The thread is to be interrupted. Set once, by the event loop.
         self._asked = False
         # The exception has been raised, or is set. Set by the thread that does either.
         self._raised = False
@@ -77,9 +77,10 @@ class InterruptibleSection:
     # The worker thread
 
     def enter_application(self, *, raising: bool = True) -> None:
-        """The application's code begins, or goes on.
+        """Enter the application's code, or return to it.
 
-        Raises `RequestTimedOut`, if ``raising``, when the thread was to be interrupted meanwhile.
+        Raises `RequestTimedOut` if the thread was to be interrupted while it was in the server's
+        code; not without ``raising``.
         """
         self._depth -= 1
         if self._depth:
@@ -96,7 +97,7 @@ class InterruptibleSection:
             raise RequestTimedOut
 
     def leave_application(self) -> None:
-        """The server's code begins, or goes on; may raise `RequestTimedOut`."""
+        """Enter the server's code, or return to it; may raise `RequestTimedOut`."""
         if self._given and not self._depth:
             if not self._take_token():
                 while not self._set:
@@ -154,7 +155,7 @@ def interrupt(ident: int) -> bool:
 
 
 def outside_application() -> AbstractContextManager[None]:
-    """A context for code of the server's that the application may call."""
+    """A context manager for the server's code in functions that the application calls."""
     section = _sections.get(get_ident()) if _sections else None
     return _NO_SECTION if section is None else section
 
@@ -165,7 +166,7 @@ def outside_application() -> AbstractContextManager[None]:
 def make_interruptible(app: WSGIApplication) -> WSGIApplication:
     """An application that does as ``app`` and can be interrupted; for one request.
 
-    The thread that calls it must call `forget` when the request is over.
+    The thread that calls it must call `forget` at the end of the request.
     """
 
     def interruptible(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -185,7 +186,7 @@ def make_interruptible(app: WSGIApplication) -> WSGIApplication:
 
 
 def forget() -> None:
-    """The request of this thread is over."""
+    """End the section of this thread's request."""
     _sections.pop(get_ident(), None)
 
 

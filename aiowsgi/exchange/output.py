@@ -322,8 +322,8 @@ class ResponseOutput:
             return
         buffer = self._open_buffer()
         if buffer.spool is not None:
-            # Left by a response that was cancelled, perhaps while its thread was writing to the
-            # spool: what the client has got need not end where a response may begin.
+            # A response was cancelled, perhaps while its thread was writing to the spool: what the
+            # client has received may end in the middle of an interim response.
             raise self._break(OSError("an interim response was cut off"))
         for block in rest:
             buffer.append(block)

@@ -1,4 +1,4 @@
-"""A coroutine on an event loop of its own, in a thread of its own, for the length of a block."""
+"""Running a coroutine in the background: in its own thread, on its own event loop."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ __all__ = ["in_background"]
 T = TypeVar("T")
 
 Main: TypeAlias = Callable[[Callable[[T], None], asyncio.Event], Coroutine[Any, Any, None]]
-"""Called with a function to say once that it is ready, and an event that tells it to end."""
+"""The coroutine: it calls its first argument once, when it is ready, and ends when the event is
+set."""
 
 
 @contextmanager
 def in_background(
     main: Main[T], loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> Iterator[T]:
-    """Run ``main`` until the block ends; gives what it was ready with.
+    """Run ``main`` in the background until the block ends; yields what it says it is ready with.
 
-    Raises what ``main`` raises, be it before it was ready or when it ends.
+    Raises whatever ``main`` raises, before it is ready or when it ends.
     """
     ready: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     ended: Future[None] = Future()
@@ -41,7 +42,7 @@ def in_background(
             (ended if ready.done() else ready).set_exception(error)
         finally:
             if not ready.done():
-                ready.set_exception(RuntimeError("it ended before it was ready"))
+                ready.set_exception(RuntimeError("the coroutine ended before it was ready"))
             if not ended.done():
                 ended.set_result(None)
 
@@ -51,7 +52,7 @@ def in_background(
     try:
         yield value
     finally:
-        # The loop is closed already where main has ended by itself.
+        # If main has ended by itself, the loop is closed already.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
         thread.join()
