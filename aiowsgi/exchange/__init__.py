@@ -29,6 +29,6 @@ access log records      worker threads and the  the writer's thread   ``logs.wri
 ======================  ======================  ====================  ============================
 
 A lock is held for a few instructions, or for one system call that does not wait, and never while
-the application's code runs. No thread takes a second lock while it holds one, with one exception:
-a thread that holds the lock of a ``StreamedBody`` may take that of the ``ResponseOutput``.
+the application's code runs. Locks are taken in this order only: that of a ``StreamedBody``, of a
+``ResponseOutput``, of the ``MemoryBudget``.
 """

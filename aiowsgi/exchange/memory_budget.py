@@ -1,12 +1,12 @@
-"""Bounds what all connections of a process hold in memory together (``--memory-budget``).
+"""Limits what all connections of a process hold in memory together (``--memory-budget``).
 
-Each connection has bounds of its own; a thousand connections that stay just below them can still
-fill the machine. So the parts that hold bytes for a client report how many: request bodies that
-came before the application runs, and response bytes that the client has not read. Any thread may
-call the methods.
+Each connection has limits of its own, but a thousand connections that stay just below them can
+still fill the machine. So the buffers count what they hold here: request bodies that come before
+the application starts, and response bytes that the client has not read. Any thread may call the
+methods.
 
-What follows from a budget that is used up is decided where the bytes are held: above one half they
-go to disk sooner, above the whole no new request body is accepted (503).
+The buffers decide what to do when memory is scarce: above one half of the budget, bodies and
+responses go to disk sooner; above all of it, new request bodies are refused (503).
 """
 
 from __future__ import annotations

@@ -42,10 +42,10 @@ class OutputLimits(NamedTuple):
 
     memory: int = 1024 * 1024
     spool: int = 64 * 1024 * 1024
+    """0 for no spool."""
     budget: MemoryBudget = MemoryBudget()
     """What all connections together may keep in memory; while it is scarce, the spool is used
     sooner."""
-    """0 for no spool."""
 
 
 @final
@@ -127,7 +127,9 @@ class OutputBuffer:
     def fits(self, size: int) -> bool:
         """Whether ``size`` further bytes may wait in memory."""
         limits = self._limits
-        memory = SCARCE_MEMORY if limits.budget.scarce and limits.spool else limits.memory
+        memory = limits.memory
+        if limits.budget.scarce and limits.spool:
+            memory = min(memory, SCARCE_MEMORY)
         return not self.spooled and self.memory + size <= memory
 
     @property

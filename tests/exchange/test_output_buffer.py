@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import FakeWriter, no_descriptor_leaks
 
+from aiowsgi.exchange.memory_budget import MemoryBudget
 from aiowsgi.exchange.output_buffer import (
+    SCARCE_MEMORY,
     BUFFERS_PER_CALL,
     READ_SIZE,
     OutputBuffer,
@@ -234,3 +236,31 @@ def test_closing_leaves_the_spool_to_a_worker_that_writes_it():
     buffer.close()
     assert Spool.write_at(spool.free_region(), memoryview(b"late")) == 4
     spool.close()
+
+
+def test_responses_count_as_long_as_they_are_in_memory():
+    """Sent, moved to disk, or dropped: the budget is what is held."""
+    budget = MemoryBudget(1000)
+    buffers = [OutputBuffer(OutputLimits(100, 100, budget)) for _ in range(3)]
+    for buffer in buffers:
+        buffer.append(b"x" * 50)
+    assert budget.held == 150
+    buffers[0].send_to(FakeWriter(20))
+    assert budget.held == 130
+    buffers[1].open_spool()
+    assert budget.held == 80
+    for buffer in buffers:
+        buffer.close()
+    assert budget.held == 0
+
+
+def test_responses_go_to_disk_sooner_while_memory_is_scarce():
+    """Above half of the budget, a connection keeps no more than `SCARCE_MEMORY` bytes."""
+    budget = MemoryBudget(1_000_000)
+    buffer = OutputBuffer(OutputLimits(500_000, 500_000, budget))
+    assert buffer.fits(SCARCE_MEMORY + 1)
+    budget.add(500_001)
+    assert not buffer.fits(SCARCE_MEMORY + 1)
+    assert buffer.fits(SCARCE_MEMORY)
+    small = OutputBuffer(OutputLimits(10, 500_000, budget))
+    assert not small.fits(11)
