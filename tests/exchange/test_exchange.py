@@ -1,4 +1,4 @@
-"""A request and its response on a worker thread, over ports that fail wherever they can."""
+"""A request and its response on a worker thread, over writers that fail wherever they can."""
 
 from __future__ import annotations
 
@@ -339,7 +339,7 @@ def test_a_send_that_fails_at_any_byte_closes_the_iterable_once(app, code, caplo
 @pytest.mark.parametrize("app", [app for app in APPS if app is not failing])
 @pytest.mark.parametrize("step", [1, 1000])
 @pytest.mark.parametrize("memory", [0, 10, 1000])
-def test_a_port_that_is_full_at_any_byte_changes_nothing(app, step, memory):
+def test_a_writer_that_is_full_at_any_byte_changes_nothing(app, step, memory):
     """The thread comes back as soon as what is left is kept; the same bytes leave in order."""
     whole = Scene(app).run()
     with no_descriptor_leaks():

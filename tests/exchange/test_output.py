@@ -1,4 +1,4 @@
-"""The sending side of a connection: order, freedom, waiting, failure, and threads against it."""
+"""The sending side of a connection: order, states, waiting, failures, and several threads."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def file(tmp_path):
         yield opened
 
 
-# Freedom
+# Assigning, sending, finishing
 
 
-def test_a_response_that_the_port_takes_is_one_call_and_wakes_nobody():
-    """The fast path: one send, the output is free, and the loop sleeps on."""
+def test_a_response_that_the_writer_takes_is_one_call_and_wakes_no_thread():
+    """The fast path: one send, and the output is free; the event loop is not woken."""
     writer, wake = FakeWriter(), Signal()
     output = assigned(writer, wake)
     output.send(OWNER, (b"head", b"body"), last=True)
@@ -50,8 +50,8 @@ def test_a_response_that_the_port_takes_is_one_call_and_wakes_nobody():
 
 
 @pytest.mark.parametrize("asked", ["assign", "in_use"])
-def test_the_loop_is_woken_where_it_asked_to_be(asked):
-    """Who asked whether the output is in use, or lent it with a note, hears of the end."""
+def test_the_loop_is_woken_if_it_asked_to_be(asked):
+    """A loop that found the output in use, or assigned it with ``notify``, hears of the end."""
     wake = Signal()
     output = assigned(FakeWriter(), wake, notify=asked == "assign")
     if asked == "in_use":
@@ -61,7 +61,7 @@ def test_the_loop_is_woken_where_it_asked_to_be(asked):
 
 
 def test_the_loop_is_woken_to_close():
-    """A response that ends its connection needs the loop to do so."""
+    """Only the event loop can end the connection after a response."""
     wake = Signal()
     output = assigned(FakeWriter(), wake)
     output.send(OWNER, (b"x",), last=True, close=True)
@@ -72,7 +72,7 @@ def test_the_loop_is_woken_to_close():
 @pytest.mark.parametrize("method", ["send", "send_file"])
 @pytest.mark.parametrize("why", ["not the owner", "finished", "cancelled", "closed", "torn"])
 def test_only_the_present_owner_can_send(method, why, file):
-    """Whoever else tries is told that the client has gone, and no byte leaves."""
+    """Any other caller gets ClientDisconnected, and no byte is sent."""
     writer = FakeWriter()
     output = assigned(writer)
     owner = OWNER
@@ -97,8 +97,8 @@ def test_only_the_present_owner_can_send(method, why, file):
     assert writer.taken == b""
 
 
-def test_an_exchange_that_waits_for_a_thread_can_be_revoked():
-    """Until a worker has begun, and once only; the worker is then told not to begin."""
+def test_an_exchange_that_waits_for_a_thread_can_be_cancelled():
+    """Once, and before a worker thread starts; that is then told not to start."""
     output = ResponseOutput(FakeWriter(), Signal(), OutputLimits())
     output.assign(OWNER)
     assert not output.cancel(object(), only_queued=True)
@@ -108,7 +108,7 @@ def test_an_exchange_that_waits_for_a_thread_can_be_revoked():
     assert output.owner is None
 
 
-def test_an_exchange_that_has_begun_is_not_revoked_by_mistake():
+def test_an_exchange_that_has_started_is_not_cancelled_by_mistake():
     """A queue timeout that comes too late changes nothing."""
     output = assigned(FakeWriter())
     assert not output.cancel(OWNER, only_queued=True)
@@ -116,7 +116,7 @@ def test_an_exchange_that_has_begun_is_not_revoked_by_mistake():
 
 
 def test_an_output_is_in_use_until_the_last_byte_is_taken():
-    """What waits for the client is still the response; only then may the next one begin."""
+    """While bytes wait for the client, the next response cannot begin."""
     writer, wake = FakeWriter(space=1), Signal()
     output = assigned(writer, wake)
     output.send(OWNER, (b"xyz",), last=True, close=True)
@@ -149,8 +149,8 @@ def test_the_end_of_a_response_can_come_after_its_bytes():
     assert not output.in_use()
 
 
-def test_a_port_of_the_loops_is_left_to_the_loop():
-    """A worker never calls a writer that is not for any thread."""
+def test_a_writer_of_the_event_loop_is_called_by_the_loop_only():
+    """A worker thread never calls a TLS writer."""
     writer, wake = FakeWriter(any_thread=False), Signal()
     output = assigned(writer, wake)
     output.send(OWNER, (b"ab", b"", b"c"), last=True)
@@ -162,8 +162,8 @@ def test_a_port_of_the_loops_is_left_to_the_loop():
 
 @pytest.mark.parametrize("buffers", [(b"", b"body"), (b"head", b""), (b"",), (b"", b"")])
 @pytest.mark.parametrize("space", [0, 1, 4])
-def test_an_empty_buffer_is_nothing_to_wait_for(buffers, space):
-    """However much the writer takes, it is not kept: a drain could never get rid of it."""
+def test_an_empty_buffer_is_not_kept(buffers, space):
+    """However much the writer takes: a drain could never send an empty buffer."""
     writer = FakeWriter(space=space)
     output = assigned(writer)
     output.send(OWNER, buffers, last=True)
@@ -173,7 +173,7 @@ def test_an_empty_buffer_is_nothing_to_wait_for(buffers, space):
     assert writer.taken == b"".join(buffers)
 
 
-def test_a_drain_gives_others_their_turn(monkeypatch):
+def test_a_drain_lets_the_loop_serve_other_connections(monkeypatch):
     """After `DRAIN_BUDGET` bytes it asks to be called again."""
     monkeypatch.setattr(output_module, "DRAIN_BUDGET", 10)
     writer = FakeWriter(space=0, most=6)
@@ -334,7 +334,7 @@ def test_every_state_meets_every_event_as_the_table_says(event, state, cell):
 @pytest.mark.parametrize("state", OutputState)
 @pytest.mark.parametrize("event", ["start", "send", "send last", "abort", "cancel"])
 def test_an_exchange_that_is_not_the_owner_changes_nothing(state, event):
-    """Whatever state the output is in, it is the owner's alone."""
+    """In every state, only the owner's calls have an effect."""
     output = in_state(state, TakeableWriter())
     stranger = object()
     calls = {
@@ -357,7 +357,7 @@ def test_an_exchange_that_is_not_the_owner_changes_nothing(state, event):
 )
 @pytest.mark.parametrize("broken", [True, False])
 def test_closing_tells_whether_a_thread_has_started(state, broken, started):
-    """The event loop has to free what an exchange holds that no thread will start on."""
+    """The event loop must free the body of an exchange that no thread will start on."""
     output = in_state(OutputState[state], FakeWriter())
     if broken:
         output.abort(OWNER)
@@ -368,7 +368,7 @@ def test_closing_tells_whether_a_thread_has_started(state, broken, started):
 # The event loop's own responses
 
 
-def test_a_response_of_the_loops_own_is_one_call():
+def test_a_response_of_the_event_loop_is_one_call():
     """What the kernel takes is finished at once, and its end is noted."""
     writer, wake = FakeWriter(), Signal()
     output = ResponseOutput(writer, wake, OutputLimits())
@@ -380,7 +380,7 @@ def test_a_response_of_the_loops_own_is_one_call():
 
 @pytest.mark.parametrize("any_thread", [True, False])
 @pytest.mark.parametrize("limits", [(0, 0), (0, 64), (2, 3)])
-def test_the_loop_never_waits_for_room_that_it_alone_makes(any_thread, limits, monkeypatch):
+def test_the_loop_never_waits_for_space_that_it_alone_makes(any_thread, limits, monkeypatch):
     """Its responses are kept in memory, whatever the limits are, and no thread is needed."""
     writer, wake = FakeWriter(0, any_thread=any_thread), Signal()
     monkeypatch.setattr(writer, "wait", lambda seconds: pytest.fail("the loop waits"))
@@ -394,7 +394,7 @@ def test_the_loop_never_waits_for_room_that_it_alone_makes(any_thread, limits, m
     assert writer.taken == b"continue again " + b"refused" * 20
 
 
-def test_a_response_goes_on_behind_what_the_loop_sent():
+def test_a_response_follows_what_the_loop_sent():
     """100 (Continue) that the client has not read yet comes before the response."""
     writer = FakeWriter(0)
     output = ResponseOutput(writer, Signal(), OutputLimits())
@@ -407,7 +407,7 @@ def test_a_response_goes_on_behind_what_the_loop_sent():
 
 
 def test_nothing_follows_an_interim_response_that_was_cut_off():
-    """A response of the loop's own after a cancelled one never begins in the middle of that."""
+    """A response of the event loop never begins in the middle of a cancelled one."""
     writer, wake = FakeWriter(2), Signal()
     with no_descriptor_leaks():
         output = assigned(writer, wake, memory=3, spool=100)
@@ -450,8 +450,8 @@ def test_a_client_that_does_not_read_costs_no_reads_and_no_wake_ups(monkeypatch)
     output.close()
 
 
-def test_a_thread_that_waits_for_space_wakes_nobody_while_the_client_does_not_read(worker):
-    """The loop waits for the descriptor: only when that is writable is there work for it."""
+def test_a_thread_that_waits_for_space_does_not_wake_the_loop_while_the_client_does_not_read(worker):
+    """The loop waits for the descriptor: it can do nothing before that is writable."""
     writer, wake = FakeWriter(0), Signal()
     output = assigned(writer, wake, memory=10, spool=64)
     output.send(OWNER, (b"12345",), last=False)
@@ -471,7 +471,7 @@ def test_a_thread_that_waits_for_space_wakes_nobody_while_the_client_does_not_re
 
 
 def say(output, step, file):
-    """One call of a worker's."""
+    """One call of a worker thread."""
     if step[0] == "file":
         output.send_file(OWNER, step[1], FileRange(file.fileno(), 5, 60), close=False)
     else:
@@ -498,7 +498,7 @@ def whole(response, file):
 
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES)
 @pytest.mark.parametrize("step", [1, 3, 1000])
-def test_a_port_that_is_full_at_any_place_loses_nothing(response, step, file):
+def test_a_writer_that_is_full_at_any_place_loses_nothing(response, step, file):
     """Whenever the kernel takes no more, the rest follows in order, and the output is free."""
     expected = whole(response, file)
     with no_descriptor_leaks():
@@ -518,8 +518,8 @@ def test_a_port_that_is_full_at_any_place_loses_nothing(response, step, file):
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES)
 @pytest.mark.parametrize("code", ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_port_that_breaks_at_any_place_is_given_up(response, code, at_once, file):
-    """The worker gets ClientDisconnected, or the loop is told to abort; nothing leaks."""
+def test_a_writer_that_breaks_at_any_place_is_given_up(response, code, at_once, file):
+    """The worker thread gets ClientDisconnected, or the loop is told to abort; nothing leaks."""
     expected = whole(response, file)
     with no_descriptor_leaks():
         for k in range(len(expected)):
@@ -547,7 +547,7 @@ def test_a_port_that_breaks_at_any_place_is_given_up(response, code, at_once, fi
 
 
 def test_closing_tells_whose_response_was_cut_off():
-    """The loop learns which exchange to tell that its client has gone, if any."""
+    """The loop learns which exchange to tell that its client has gone, if there is one."""
     output = assigned(FakeWriter())
     assert output.close().owner is OWNER
     assert drain(output) is DrainResult.BROKEN
@@ -560,8 +560,8 @@ def test_closing_tells_whose_response_was_cut_off():
 
 
 @pytest.mark.parametrize("space", [0, 2, 4, 9])
-def test_a_file_without_a_descriptor_for_its_duplicate_is_torn(space, file, monkeypatch):
-    """No descriptor is left (EMFILE): the response cannot be finished, and must not look it."""
+def test_a_file_without_a_descriptor_for_its_duplicate_breaks_the_connection(space, file, monkeypatch):
+    """No descriptor is left (EMFILE): the response cannot be finished, nor look finished."""
 
     def no_descriptor(_):
         raise OSError(errno.EMFILE, "too many open files")
@@ -576,8 +576,8 @@ def test_a_file_without_a_descriptor_for_its_duplicate_is_torn(space, file, monk
 
 
 @pytest.mark.parametrize("space", [0, 4, 9])
-def test_a_file_that_became_shorter_is_torn(space, tmp_path):
-    """The end of the file before its time breaks the connection, at once or when drained."""
+def test_a_file_that_became_shorter_breaks_the_connection(space, tmp_path):
+    """The file ends too early: the response cannot be finished, at once or when drained."""
     path = tmp_path / "short"
     path.write_bytes(b"abc")
     with path.open("rb") as file:
@@ -596,7 +596,7 @@ def test_a_file_that_became_shorter_is_torn(space, tmp_path):
 
 @pytest.mark.parametrize("space", [0, 2, 4])
 def test_a_file_of_no_bytes_is_finished_with_its_head(file, space):
-    """An answer to HEAD, or an empty range."""
+    """A response to HEAD, or an empty range."""
     writer = FakeWriter(space=space)
     output = assigned(writer)
     output.send_file(OWNER, b"head", FileRange(file.fileno(), 0, 0), close=True)
@@ -607,8 +607,8 @@ def test_a_file_of_no_bytes_is_finished_with_its_head(file, space):
     assert output.must_close
 
 
-def test_a_closed_output_keeps_nobody_alive():
-    """It and its connection are freed one by the other, and not by the garbage collector."""
+def test_a_closed_output_does_not_keep_its_connection_alive():
+    """Both are freed without the garbage collector."""
     wake = Signal()
     connection = weakref.ref(wake)
     output = assigned(FakeWriter(), wake)
@@ -618,7 +618,7 @@ def test_a_closed_output_keeps_nobody_alive():
 
 
 def test_receiving_ends_with_the_descriptor():
-    """While it is there, bytes come by it; a closed one may be another connection's by now."""
+    """A closed descriptor may be another connection's by now, and is never read."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         output = ResponseOutput(SocketWriter(ours), bool, OutputLimits())
@@ -633,8 +633,8 @@ def test_receiving_ends_with_the_descriptor():
         assert buffer == b"abc"
 
 
-def test_nothing_is_received_by_a_port_of_the_loops():
-    """What transforms bytes (TLS) does so on the loop."""
+def test_nothing_is_received_through_a_tls_writer():
+    """TLS is decrypted on the event loop."""
     with pytest.raises(ClientDisconnected):
         ResponseOutput(FakeWriter(any_thread=False), bool, OutputLimits()).receive_into(
             memoryview(b"")
@@ -652,14 +652,14 @@ def worker():
 
 
 def feed(output, blocks):
-    """What a worker does with a response in blocks."""
+    """What a worker thread does with a response in blocks."""
     for block in blocks:
         output.send(OWNER, (block,), last=False)
     output.send(OWNER, (), last=True)
 
 
 def drain_for(output, writer, wake, future, rng=None, most=50):
-    """What the loop does until the worker is done and everything is sent."""
+    """What the event loop does until the worker thread has ended and everything is sent."""
     while True:
         wake.wait()
         while True:
@@ -675,8 +675,8 @@ def drain_for(output, writer, wake, future, rng=None, most=50):
 @pytest.mark.parametrize(
     ("memory", "spool"), [(1000, 0), (0, 0), (10, 0), (10, 64), (0, 64), (10, 10_000), (50, 7)]
 )
-def test_a_worker_sends_more_than_is_kept(worker, memory, spool):
-    """Whatever the bounds, the worker waits as it must and all bytes leave in order."""
+def test_a_worker_sends_more_than_is_buffered(worker, memory, spool):
+    """Whatever the limits, the worker thread waits if it must, and all bytes leave in order."""
     blocks = [bytes([65 + n % 26]) * (n * 13 % 90 + 1) for n in range(40)]
     with no_descriptor_leaks():
         writer, wake = FakeWriter(space=0), Signal()
@@ -687,7 +687,7 @@ def test_a_worker_sends_more_than_is_kept(worker, memory, spool):
 
 
 def test_thousands_of_interleavings_of_send_and_drain(worker):
-    """Two threads against one output, with random bounds, blocks and rooms: the same bytes."""
+    """Two threads and one output, with random limits, blocks and space: the same bytes."""
     with no_descriptor_leaks():
         for seed in range(1500):
             rng = random.Random(seed)
@@ -702,7 +702,7 @@ def test_thousands_of_interleavings_of_send_and_drain(worker):
 
 
 def test_thousands_of_interleavings_of_send_and_close(worker):
-    """A close at any moment frees the worker, closes every file once, and sends nothing after."""
+    """A close at any moment ends the wait, closes every file once, and nothing is sent after."""
     with no_descriptor_leaks():
         for seed in range(1500):
             rng = random.Random(seed)
@@ -720,8 +720,8 @@ def test_thousands_of_interleavings_of_send_and_close(worker):
 
 
 @pytest.mark.parametrize("spool", [0, 64])
-def test_a_worker_that_waits_is_freed_by_a_close(worker, spool):
-    """The client has gone: waiting for it ends, and the spool's file is closed."""
+def test_a_close_ends_the_wait_of_a_worker_thread(worker, spool):
+    """The client has gone: its thread goes on, and the spool's file is closed."""
     with no_descriptor_leaks():
         writer, wake = FakeWriter(space=0), Signal()
         output = assigned(writer, wake, memory=10, spool=spool)
@@ -754,8 +754,8 @@ def test_a_close_while_the_spool_is_written_leaves_the_file_to_the_writer(worker
 
 
 @pytest.mark.parametrize("space", [0, 5, 30])
-def test_a_full_disk_leaves_memory_to_wait_in(worker, monkeypatch, caplog, space):
-    """When the spool cannot be written any more, the worker waits for space, and loses nothing."""
+def test_with_a_full_disk_the_worker_waits_for_memory(worker, monkeypatch, caplog, space):
+    """If the spool cannot be written any more, the worker thread waits, and loses nothing."""
     write_at = Spool.write_at
 
     def full(region, data):
@@ -777,7 +777,7 @@ def test_a_full_disk_leaves_memory_to_wait_in(worker, monkeypatch, caplog, space
     assert "cannot be written: " in caplog.text
 
 
-def test_progress_is_noted_from_the_moment_something_waits(monkeypatch):
+def test_progress_is_measured_from_the_moment_something_waits(monkeypatch):
     """The write timeout counts from when the client was first slow, and from each byte it took."""
     now = 100.0
     for module in (output_module, output_module):
@@ -803,11 +803,11 @@ def test_progress_is_noted_from_the_moment_something_waits(monkeypatch):
     assert output.finished_at == 111
 
 
-# Patience
+# Waiting for a fast client
 
 
 class FastWriter(FakeWriter):
-    """A client that has always read what was sent, a moment later."""
+    """A client that always reads what was sent a moment later."""
 
     def __init__(self, space):
         super().__init__(space)
@@ -821,8 +821,8 @@ class FastWriter(FakeWriter):
         return True
 
 
-def test_a_quick_client_is_waited_for_while_the_response_goes_on():
-    """What a client that reads fast cannot take at once does not make the detour by the buffer."""
+def test_a_fast_client_is_waited_for_while_the_response_goes_on():
+    """What a fast client does not take at once is sent a moment later, without buffering."""
     writer, wake = FastWriter(10), Signal()
     output = assigned(writer, wake)
     output.send(OWNER, (b"x" * 25, b"y" * 5), last=False)
@@ -832,7 +832,7 @@ def test_a_quick_client_is_waited_for_while_the_response_goes_on():
     assert wake.count == 0
 
 
-def test_nobody_is_waited_for_at_the_end_of_a_response():
+def test_no_client_is_waited_for_at_the_end_of_a_response():
     """A response that is finished holds no thread, however fast its client reads."""
     writer, wake = FastWriter(10), Signal()
     output = assigned(writer, wake)
@@ -842,7 +842,7 @@ def test_nobody_is_waited_for_at_the_end_of_a_response():
 
 
 def test_a_slow_client_is_waited_for_once():
-    """Who has read nothing in time is not waited for again in the same response."""
+    """After a wait in which it read nothing, the thread does not wait for it again."""
     writer, wake = FakeWriter(0), Signal()
     waits = []
     writer.wait = waits.append
