@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from aiowsgi.exchange import interrupts
 from aiowsgi.wsgi.handler import run_application
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ def stack_of(ident: int) -> str:
         return ""
     stack = traceback.extract_stack(frame)
     names = [call.name for call in stack]
-    # This function calls the application.
+    # This function calls the application, in some requests through `make_interruptible`.
     own = names.index(run_application.__name__) + 1 if run_application.__name__ in names else 0
+    while own and own < len(stack) and stack[own].filename == interrupts.__file__:
+        own += 1
     return "".join(traceback.format_list(stack[own:] or stack))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from queue import SimpleQueue
 from threading import Event, Thread, get_ident
 
@@ -10,6 +11,8 @@ import pytest
 from support import PATIENCE, Gate, eventually
 
 from aiowsgi import exceptions
+from aiowsgi.exchange.interrupts import forget, make_interruptible
+from aiowsgi.http1.response import response_context
 from aiowsgi.threads.stacks import (
     code_lines,
     is_own_code,
@@ -18,6 +21,22 @@ from aiowsgi.threads.stacks import (
     stacks,
     thread_names,
 )
+from aiowsgi.wsgi.handler import Response, run_application
+
+
+class FakeSink:
+    """Takes a response."""
+
+    def context(self):
+        return response_context(
+            head_only=False, http_11=True, keep_alive=True, date="", server=""
+        )
+
+    def send(self, *buffers, last):
+        """Take it."""
+
+    def describe(self):
+        return "GET /"
 
 
 def hang_here(gate):
@@ -38,6 +57,24 @@ def test_the_stack_of_a_thread():
         thread.join(PATIENCE)
     assert stack.index("in hang_here") < stack.index("in pass_through")
     assert "gate.pass_through()" in stack
+
+
+@pytest.mark.parametrize("wrap", [lambda app: app, make_interruptible])
+def test_the_servers_own_frames_are_left_out(wrap):
+    """The stack of a request begins with the application's function."""
+    stacks = []
+
+    def app(environ, start_response):
+        stacks.append(stack_of(get_ident()))
+        start_response("200 OK", [])
+        return []
+
+    sink = FakeSink()
+    try:
+        run_application(wrap(app), {"wsgi.errors": StringIO()}, Response(sink), sink)
+    finally:
+        forget()
+    assert stacks[0].splitlines()[0].endswith(", in app")
 
 
 def test_there_is_no_such_thread():
