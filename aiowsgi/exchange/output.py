@@ -54,6 +54,9 @@ The races, and why each is harmless:
   the blocks out of the buffer under the lock, writes them to the spool without the lock, and then
   makes them visible under the lock. A drain in between finds nothing to send and stops; the worker
   wakes the loop afterwards. No direct send can come in between, as the same worker would do it.
+* *The event loop cancels an exchange whose thread has sent a part of an interim response.* The
+  thread notes under the lock that it has the rest (``_in_transit``), and the event loop's own
+  response then breaks the connection instead of following a part of a message.
 * *The connection closes while the worker thread writes to the spool.* The close leaves the file
   open, and the worker closes it when it takes the lock again.
 * *The worker thread buffers a block and does not wake the event loop.* Either the loop was woken
@@ -155,7 +158,9 @@ class ResponseOutput:
         "_blocked",
         "_broken_early",
         "_buffer",
+        "_cut_off",
         "_drain_due",
+        "_in_transit",
         "_limits",
         "_lock",
         "_notify",
@@ -191,6 +196,12 @@ class ResponseOutput:
         # The loop was woken to drain and has not done so yet. Set without the lock, after something
         # was buffered; cleared by `drain`.
         self._drain_due = False
+        # The owner's thread has bytes that are neither sent nor buffered. Set under the lock, and
+        # cleared without it, by that thread.
+        self._in_transit = False
+        # An exchange was cancelled while its thread had such bytes: what the client has received
+        # may end in the middle of an interim response.
+        self._cut_off = False
         # The output broke while the owner waited for a thread, so that no thread starts on it.
         self._broken_early = False
         # Seconds that the owner's thread may still wait for a client that reads fast.
@@ -286,6 +297,7 @@ class ResponseOutput:
             ):
                 return False
             self._owner = None
+            self._cut_off = self._in_transit
             self._wake_worker()
             self._state = _FREE
             return True
@@ -317,17 +329,15 @@ class ResponseOutput:
             if self._state is _BROKEN or self._state is _CLOSED:
                 raise ClientDisconnected(CLIENT_GONE)
             raise RuntimeError("the response before is not finished")
-        rest = self._send_now((data,))
-        if not rest:
-            return
-        buffer = self._open_buffer()
-        if buffer.spool is not None:
-            # A response was cancelled, perhaps while its thread was writing to the spool: what the
-            # client has received may end in the middle of an interim response.
+        # Behind interim responses on disk, these bytes would have to be written there too.
+        if self._cut_off or (self._buffer is not None and self._buffer.spooled):
             raise self._break(OSError("an interim response was cut off"))
-        for block in rest:
-            buffer.append(block)
-        self._wake_to_drain()
+        rest = self._send_now((data,))
+        if rest:
+            buffer = self._open_buffer()
+            for block in rest:
+                buffer.append(block)
+            self._wake_to_drain()
 
     # The worker thread
 
@@ -359,11 +369,13 @@ class ResponseOutput:
             rest = self._send_now(buffers) if buffers else ()
             if last:
                 self.must_close = close
-                if not rest:
-                    if self._buffer:
-                        self._state = _FLUSHING
-                    else:
-                        wake = self._finish()
+            if rest:
+                self._in_transit = True
+            elif last:
+                if self._buffer:
+                    self._state = _FLUSHING
+                else:
+                    wake = self._finish()
         finally:
             self._lock.release()
         if rest:
@@ -533,10 +545,11 @@ class ResponseOutput:
         """Send ``rest``, which the kernel did not take at once, by way of the event loop."""
         if not last:
             rest = self._send_to_fast_client(owner, rest)
-            if not rest:
-                return
         for data in rest:
             self._store(owner, data)
+        self._in_transit = False
+        if not last and not rest:
+            return
         if last:
             with self._lock:
                 self._check(owner)

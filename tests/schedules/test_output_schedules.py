@@ -34,6 +34,10 @@ class Writer(FakeWriter):
         step("send")
         return super().send(buffers, more=more)
 
+    def wait(self, seconds):
+        step("wait")
+        return False
+
     def close(self):
         step("close")
         super().close()
@@ -231,6 +235,57 @@ def test_a_cancellation_and_a_finish(space):
 
     assert explore(scenario, preemptions=2, traced=[output_module]) > 200
     assert outcomes == {b"response", b"overdue!"}
+
+
+@pytest.mark.parametrize(("memory", "spool"), [(1000, 0), (2, 64)])
+def test_a_cancellation_and_an_interim_response(memory, spool):
+    """The loop's 504 comes after a whole 103, or before any of it, or not at all."""
+    outcomes = set()
+
+    def scenario():
+        scene = Scene(3, memory=memory, spool=spool)
+        scene.output.assign(OWNER)
+
+        def worker():
+            if scene.output.start(OWNER):
+                with suppress(ClientDisconnected):
+                    scene.output.send(OWNER, (b"hints|",), last=False)
+                    scene.output.send(OWNER, (b"hints|",), last=False)
+
+        def loop():
+            if scene.output.cancel(OWNER, only_queued=False):
+                with suppress(ClientDisconnected):
+                    scene.output.answer(b"overdue", close=False)
+                    scene.serve(100)
+            scene.make_writable(100)
+
+        def check():
+            broken = scene.output.state is OutputState.BROKEN
+            scene.output.close()
+            outcomes.add(b"broken" if broken else scene.writer.taken)
+
+        return {"worker": worker, "loop": loop}, check
+
+    with no_descriptor_leaks():
+        assert explore(scenario, preemptions=2) > 30
+    whole = {b"overdue", b"hints|overdue", b"hints|hints|overdue"}
+    assert b"overdue" in outcomes
+    assert outcomes <= whole | {b"broken"}
+
+
+def test_a_response_that_follows_a_part_of_another_is_found(primitives):
+    """A fault of the past, which this exploration found: a cancellation between two sends of one
+    interim response."""
+    cancel = ResponseOutput.cancel
+
+    def forgetful(output, owner, *, only_queued):
+        cancelled = cancel(output, owner, only_queued=only_queued)
+        output._cut_off = False
+        return cancelled
+
+    primitives.setattr(ResponseOutput, "cancel", forgetful)
+    with pytest.raises(AssertionError, match="hinoverdue"):
+        test_a_cancellation_and_an_interim_response(1000, 0)
 
 
 def test_a_queue_timeout_and_a_start():
