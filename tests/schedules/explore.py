@@ -50,6 +50,8 @@ class Task:
         # An asynchronous exception to be raised before the next step.
         self.pending = None
         self.thread = None
+        # The `Thread` that stands for it, if one has started it.
+        self.fake = None
 
 
 class Run:
@@ -362,17 +364,25 @@ class Thread:
 
     def __init__(self, target=None, args=(), name="thread", daemon=None):
         self.name = name
+        self.ident = id(self)
         self.task = None
         self._function = lambda: target(*args)
 
     def start(self):
         self.task = _run.spawn(self.name, self._function)
+        self.task.fake = self
+        step("start of a thread")
 
     def join(self, timeout=None):
         wait_until(lambda: self.task.ended, "join")
 
     def is_alive(self):
         return not self.task.ended
+
+
+def current_thread():
+    """``threading.current_thread``; of one that a `Thread` has started."""
+    return _run.current.fake
 
 
 class Loop:

@@ -29,7 +29,7 @@ from aiowsgi.http1.messages import Request
 from aiowsgi.logs import writer as log_writer
 from aiowsgi.logs.writer import LogWriter
 from aiowsgi.threads import pool, scheduler, wakeups
-from aiowsgi.threads.pool import TaskQueue
+from aiowsgi.threads.pool import TaskQueue, WorkerPool
 from aiowsgi.threads.scheduler import RequestScheduler
 from aiowsgi.threads.wakeups import Wakeups
 from aiowsgi.wsgi.environ import ConnectionInfo, EnvironBuilder
@@ -202,6 +202,57 @@ def test_a_worker_that_sleeps_on_is_found(primitives):
     primitives.setattr(TaskQueue, "get", get)
     with pytest.raises(ScheduleError, match="wait"):
         test_putting_and_getting_tasks(1)
+
+
+@pytest.fixture
+def pool_of_ours(primitives):
+    """The pool that Pythons before 3.13 have, whose queue is not C code."""
+    primitives.setattr(pool, "_make_queue", TaskQueue)
+    primitives.setattr(pool, "current_thread", explorer.current_thread)
+
+
+def test_detaching_a_thread_and_the_end_of_its_task(pool_of_ours):
+    """A thread that is replaced in the middle of its task takes no other; every task runs once,
+    and every thread ends."""
+    outcomes = set()
+
+    def scenario():
+        ran, began, ended = {}, [], []
+
+        def first():
+            began.append(explorer.current_thread().ident)
+            explorer.step("the first task")
+            ended.append(True)
+
+        def second():
+            ran["second"] = explorer.current_thread().ident
+
+        def loop():
+            workers = WorkerPool(1)
+            workers.execute(first)
+            wait_until(lambda: began, "the first task")
+            assert workers.detach(began[0])
+            ran["in time"] = not ended
+            workers.execute(second)
+            workers.shutdown()
+            assert workers.size == 1
+
+        def check():
+            assert ended == [True]
+            assert not ran["in time"] or ran["second"] != began[0]
+            outcomes.add(ran["in time"])
+
+        return {"loop": loop}, check
+
+    assert explore(scenario, preemptions=2) > 100
+    assert outcomes == {True, False}
+
+
+def test_a_detached_thread_that_goes_on_is_found(primitives, pool_of_ours):
+    """A fault put back: a thread does not look whether it was replaced."""
+    primitives.setattr(WorkerPool, "_retire", lambda pool: False)
+    with pytest.raises(ScheduleError):
+        test_detaching_a_thread_and_the_end_of_its_task(None)
 
 
 # Wake-ups
