@@ -18,6 +18,7 @@ that is not sequentially consistent.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -221,25 +222,34 @@ def explore(scenario, *, preemptions, traced=()):
     ``scenario()`` makes fresh objects; it returns the tasks' functions by name, and a check to call
     after they have ended. The lines of the modules in ``traced`` are steps too.
     """
-    global _run, _last
     files = frozenset(module.__file__ for module in traced)
     count, prefix = 0, []
-    while prefix is not None:
-        run = _run = _last = Run(prefix, PREEMPTIONS or preemptions, files)
-        try:
-            functions, check = scenario()
-            run.execute(functions)
-            _run = None
-            try:
-                check()
-            except AssertionError as error:
-                steps = "\n  ".join(run.trace)
-                raise ScheduleError(f"{error}\nafter the schedule\n  {steps}") from error
-        finally:
-            _run = None
-        count += 1
-        prefix = run.next_prefix()
+    # The collector would run finalizers of earlier runs' objects, whose steps no schedule has.
+    gc.disable()
+    try:
+        while prefix is not None:
+            prefix = _explore_one(scenario, prefix, PREEMPTIONS or preemptions, files)
+            count += 1
+    finally:
+        gc.enable()
     return count
+
+
+def _explore_one(scenario, prefix, preemptions, files):
+    """Run one schedule; returns the prefix of the next."""
+    global _run, _last
+    run = _run = _last = Run(prefix, preemptions, files)
+    try:
+        functions, check = scenario()
+        run.execute(functions)
+    finally:
+        _run = None
+    try:
+        check()
+    except AssertionError as error:
+        steps = "\n  ".join(run.trace)
+        raise ScheduleError(f"{error}\nafter the schedule\n  {steps}") from error
+    return run.next_prefix()
 
 
 def step(where):

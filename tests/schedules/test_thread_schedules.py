@@ -111,6 +111,7 @@ def test_feeding_and_reading_a_body(direct, size):
         def check():
             assert b"".join(read) == b"abcdefgh"
             assert upload.body.whole
+            upload.body.close()
 
         return {"worker": worker, "loop": lambda: upload.serve(direct=direct)}, check
 
@@ -138,6 +139,7 @@ def test_a_body_and_a_connection_that_is_lost():
         def check():
             assert seen or upload.body.whole
             assert upload.body.take_received() in (0, 2, 4, 6, 8)
+            upload.body.close()
 
         return {"worker": worker, "loop": loop}, check
 
