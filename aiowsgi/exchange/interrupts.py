@@ -23,6 +23,9 @@ was first, the thread waits, in the leaving method, until the exception is set, 
 there at the latest; if the application has already had it, there is nothing left to wait for.
 
 The section does nothing in other threads: an application may call ``write()`` from any thread.
+
+This module must not be compiled by mypyc: the interpreter raises the exception, compiled code does
+not.
 """
 
 from __future__ import annotations
@@ -43,6 +46,9 @@ __all__ = ["InterruptibleSection", "interrupt", "make_interruptible", "outside_a
 SET_EXCEPTION_WAIT: Final = 0.0001
 """Seconds between two looks at whether the event loop has set the exception: it does so in the next
 statement, so that one look is nearly always enough."""
+
+CALLS_THAT_RAISE: Final = 3
+"""The interpreter raises a pending asynchronous exception after a call. One should be enough."""
 
 _sections: Final[dict[int, InterruptibleSection]] = {}
 """The sections of the requests that run, by thread identity. Only with --interrupt-detached."""
@@ -101,9 +107,11 @@ class InterruptibleSection:
         if self._given and not self._depth:
             if not self._take_token():
                 while not self._set:
-                    # The exception is raised here, if it was not raised before.
                     sleep(SET_EXCEPTION_WAIT)
-                _set_exception(self._ident, None)
+                # The exception is raised at one of these calls, if it was not raised before.
+                # (Clearing it would be wrong: CPython 3.11 would look for one for ever.)
+                for _ in range(CALLS_THAT_RAISE):
+                    sleep(0)
             self._given = False
         self._depth += 1
 
@@ -130,16 +138,16 @@ class InterruptibleSection:
         self._asked = True
         if self._take_token():
             self._raised = True
-            _set_exception(self._ident, RequestTimedOut)
+            _set_exception(self._ident)
             self._set = True
 
 
-def _set_exception(ident: int, exception: type[BaseException] | None) -> None:
-    """Set the asynchronous exception of a thread, or clear it with None."""
+def _set_exception(ident: int) -> None:
+    """Have `RequestTimedOut` raised in a thread, between two instructions."""
     import ctypes  # not at start: few servers ever need it
 
-    value = None if exception is None else ctypes.py_object(exception)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), value)
+    exception = ctypes.py_object(RequestTimedOut)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), exception)
 
 
 def interrupt(ident: int) -> bool:

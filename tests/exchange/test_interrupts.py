@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from threading import Event, Lock, Thread, get_ident
@@ -292,3 +293,36 @@ def test_the_thread_is_free_of_it_afterwards(thread):
         assert future.result(PATIENCE) in (0, 1)
         # What a worker thread does next must not be hit.
         assert thread.submit(sum, range(10_000)).result(PATIENCE) == sum(range(10_000))
+
+
+def test_the_interpreter_is_left_as_it_was(thread):
+    """No exception stays pending, which CPython 3.11 would look for at every instruction; a traced
+    thread would never go on."""
+
+    def request(section):
+        try:
+            section.enter_application()
+            section.interrupt()
+            section.leave_application()
+        except RequestTimedOut:
+            return
+
+    for _ in range(100):
+        thread.submit(lambda: request(InterruptibleSection())).result(PATIENCE)
+    traced = []
+
+    def trace(frame, event, argument):
+        traced.append(event)
+
+    def work():
+        sys.settrace(trace)
+        try:
+            (lambda: None)()
+        finally:
+            sys.settrace(None)
+
+    tracing = Thread(target=work, daemon=True)
+    tracing.start()
+    tracing.join(PATIENCE)
+    assert not tracing.is_alive()
+    assert traced

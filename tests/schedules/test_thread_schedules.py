@@ -323,8 +323,8 @@ def test_an_interrupt_never_strikes_the_server(primitives):
     """In every schedule the exception is raised once, in the application's code, or not at all."""
     idents, outcomes = SimpleNamespace(current=None), set()
 
-    def set_exception(ident, exception):
-        explorer.set_pending(exception and exception())
+    def set_exception(ident):
+        explorer.set_pending(RequestTimedOut())
 
     primitives.setattr(interrupts, "_set_exception", set_exception)
     primitives.setattr(
