@@ -195,11 +195,11 @@ def test_a_worker_that_sleeps_on_is_found(primitives):
         while True:
             if queue._tasks:
                 return queue._tasks.popleft()
-            bed = Lock()
-            bed.acquire()
-            queue._sleepers.append(bed)
-            bed.acquire()
-            queue._called = False
+            wake_up = Lock()
+            wake_up.acquire()
+            queue._sleepers.append(wake_up)
+            wake_up.acquire()
+            queue._waking = False
 
     primitives.setattr(TaskQueue, "get", get)
     with pytest.raises(ScheduleError, match="wait"):
