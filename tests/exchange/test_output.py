@@ -450,7 +450,9 @@ def test_a_client_that_does_not_read_costs_no_reads_and_no_wake_ups(monkeypatch)
     output.close()
 
 
-def test_a_thread_that_waits_for_space_does_not_wake_the_loop_while_the_client_does_not_read(worker):
+def test_a_thread_that_waits_for_space_does_not_wake_the_loop_while_the_client_does_not_read(
+    worker,
+):
     """The loop waits for the descriptor: it can do nothing before that is writable."""
     writer, wake = FakeWriter(0), Signal()
     output = assigned(writer, wake, memory=10, spool=64)
@@ -560,7 +562,9 @@ def test_closing_tells_whose_response_was_cut_off():
 
 
 @pytest.mark.parametrize("space", [0, 2, 4, 9])
-def test_a_file_without_a_descriptor_for_its_duplicate_breaks_the_connection(space, file, monkeypatch):
+def test_a_file_without_a_descriptor_for_its_duplicate_breaks_the_connection(
+    space, file, monkeypatch
+):
     """No descriptor is left (EMFILE): the response cannot be finished, nor look finished."""
 
     def no_descriptor(_):

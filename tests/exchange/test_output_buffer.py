@@ -13,9 +13,9 @@ from support import FakeWriter, no_descriptor_leaks
 
 from aiowsgi.exchange.memory_budget import MemoryBudget
 from aiowsgi.exchange.output_buffer import (
-    SCARCE_MEMORY,
     BUFFERS_PER_CALL,
     READ_SIZE,
+    SCARCE_MEMORY,
     OutputBuffer,
     OutputLimits,
     Spool,

@@ -237,7 +237,7 @@ def explore(scenario, *, preemptions, traced=()):
 
 def _explore_one(scenario, prefix, preemptions, files):
     """Run one schedule; returns the prefix of the next."""
-    global _run, _last
+    global _run, _last  # noqa: PLW0603 (the instrumented primitives have no other way to the run)
     run = _run = _last = Run(prefix, preemptions, files)
     try:
         functions, check = scenario()

@@ -1,7 +1,7 @@
 """The sending side of a connection in every schedule: a worker thread against the event loop.
 
-Schedules explored by default: 12,000 in all, with up to three preemptions each, in about ten seconds
-of processor time; each test says how many it explores at least.
+Schedules explored by default: 12,000 in all, with two or three preemptions each, in about ten
+seconds of processor time; each test says how many it explores at least.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def test_a_lost_wake_up_is_found(primitives):
         return wake
 
     primitives.setattr(ResponseOutput, "_finish", finish)
-    with pytest.raises(ScheduleError, match="'loop'. wait"):
+    with pytest.raises(ScheduleError, match=r"'loop'. wait"):
         test_a_finish_and_the_next_request(100)
 
 
@@ -318,7 +318,7 @@ def test_a_queue_timeout_and_a_start():
 
 
 def test_a_connection_that_is_lost_while_a_thread_starts():
-    """The close says whether a thread has started on the request, and one that has not, does not."""
+    """The close says whether a thread has started on the request; no other thread starts later."""
 
     def scenario():
         scene = Scene(100)

@@ -1,7 +1,7 @@
 """The other crossings of threads in every schedule: bodies, queues, wake-ups, events, interrupts.
 
-Schedules explored by default: 3,000 in all, with up to three preemptions each, in about three seconds
-of processor time; each test says how many it explores at least.
+Schedules explored by default: 3,000 in all, with two or three preemptions each, in about three
+seconds of processor time; each test says how many it explores at least.
 """
 
 from __future__ import annotations

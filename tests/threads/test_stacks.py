@@ -28,9 +28,7 @@ class FakeSink:
     """Takes a response."""
 
     def context(self):
-        return response_context(
-            head_only=False, http_11=True, keep_alive=True, date="", server=""
-        )
+        return response_context(head_only=False, http_11=True, keep_alive=True, date="", server="")
 
     def send(self, *buffers, last):
         """Take it."""
