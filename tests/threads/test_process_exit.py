@@ -13,7 +13,7 @@ from support import PATIENCE
 pytestmark = pytest.mark.slow("processes")
 
 SCRIPT = """
-import atexit, os, sys, threading, time
+import atexit, logging, os, sys, threading, time
 from math import inf
 from aiowsgi.threads.process_exit import finish_threads
 
@@ -67,7 +67,9 @@ def test_in_time() -> None:
     """What ends in time has ended when it returns: threads first, then exit functions."""
     application = """
 atexit.register(print, "at exit")
-threading.Timer(0.05, print, ["a thread"]).start()
+logged = threading.Event()
+logging.lastResort.addFilter(lambda record: logged.set() or True)
+threading.Thread(target=lambda: logged.wait() and print("a thread"), name="Thread-1").start()
 threading.Thread(target=forever, daemon=True).start()
 """
     assert run(application, "inf") == (7, "a thread\nat exit\nfinished\n", LOG)
