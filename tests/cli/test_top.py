@@ -339,7 +339,7 @@ def test_a_restart_of_the_server(no_rich, plain):
         screen.expect("trying again")
         screen.shown = ""
         again = Endpoint(address)
-        again.pages["/status.json"]["requests"][0]["path"] = "/after/the/restart"
+        again.pages["/status.json"]["requests"] = [{**REQUEST, "path": "/after/the/restart"}]
         serving = served(again)
         next(serving)
         screen.expect("/after/the/restart")
