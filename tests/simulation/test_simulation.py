@@ -12,7 +12,7 @@ from random import Random
 from types import SimpleNamespace
 
 import pytest
-from fake_kernel import service_for
+from fake_kernel import context_for
 
 from aiowsgi.connection.body_receiver import BodyPolicy
 from aiowsgi.connection.connection import PIPELINE, Connection
@@ -83,7 +83,7 @@ class Scenario:
 
     def _make_state(self, app):
         sim, random = self.sim, self.random
-        context, wakeups = service_for(app), Wakeups(sim.loop)
+        context, wakeups = context_for(app), Wakeups(sim.loop)
         context.finished = lambda record, response, environ: self.finished.append(record)
         timeout = 0.0 if self.gentle else random.choice((0.0, 3.0))
         context.request_timeout = timeout
