@@ -388,7 +388,8 @@ def test_json_lines(tmp_path: Path, count: str) -> None:
         program.expect("reloaded")
         assert program.stop() == 0
         records = [json.loads(line) for line in [*program.lines, *rest_of(program).splitlines()]]
-    assert {"level", "logger", "pid", "time"} <= set.intersection(*map(set, records))
+    assert {"logger", "pid", "time"} <= set.intersection(*map(set, records))
+    assert all("level" in each or each["stream"] == "wsgi.errors" for each in records)
     by_logger = {record["logger"]: record for record in records}
     assert by_logger["aiowsgi.access"]["status"] == 500
     assert by_logger["aiowsgi.errors"]["message"] == "one line\nand another"
